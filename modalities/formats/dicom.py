@@ -1,0 +1,262 @@
+"""DICOM: single files, multi-frame files and series of single-frame files."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from modalities.formats.dicom_header import Header, holder, numbers, parse, text
+from modalities.formats.dicom_pixels import single, spacing_of
+from modalities.formats.geometry import to_radiological
+from modalities.formats.source import Source
+from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHOICES = ("frame",)
+
+VOLUME_KINDS = ("ct", "mri")
+
+
+def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | None) -> RawImage:
+    """Read an image, a frame, or a volume.
+
+    Args:
+        files: One file, or the single-frame files of one series in any order.
+        choices: `frame` of a multi-frame file.
+        kind: The modality asked for; None takes the file's own.
+
+    Raises:
+        ImageError: The file is damaged, lies about its size, or is no image; or the files are no
+            single series.
+    """
+    if len(files) > 1:
+        return _series(files, choices)
+    file = files[0]
+    header = parse(file)
+    kind = kind or header.kind
+    volume = kind in VOLUME_KINDS and not header.colour and "frame" not in choices
+    if header.frames > 1 and volume:
+        planes = [_plane(header, index) for index in range(header.frames)]
+        if all(plane is not None for plane in planes):
+            slices = [_Slice(header, i, p) for i, p in enumerate(planes) if p is not None]
+            return _stack(slices, file.name)
+    index, said = _frame(header, choices)
+    raw = single(header, index)
+    raw.choices.update(said)
+    if header.frames > 1 and "frame" not in choices:
+        raw.warnings.append(f"holds {header.frames} frames, the first is used; choose with frame=")
+    if kind in VOLUME_KINDS and not header.colour:
+        plane = _plane(header, index)
+        if plane is not None:
+            _turn_axial(raw, plane)
+    return raw
+
+
+class _Plane(NamedTuple):
+    """Where a frame lies, in DICOM's patient coordinates (LPS, mm)."""
+
+    position: tuple[float, float, float]
+    along_row: tuple[float, float, float]
+    along_column: tuple[float, float, float]
+    spacing: tuple[float, float] | None
+
+
+class _Slice(NamedTuple):
+    header: Header
+    frame: int
+    plane: _Plane
+
+
+def _frame(header: Header, choices: Mapping[str, object]) -> tuple[int, dict[str, str]]:
+    count = header.frames
+    if "frame" in choices:
+        try:
+            index = slice_index(choices["frame"], count, "frame")
+        except ImageError as error:
+            raise ImageError(f"{header.name}: {error}") from None
+        return index, {"frame": f"{index} of {count} (asked)"}
+    if count > 1:
+        return 0, {"frame": f"0 of {count} (default)"}
+    return 0, {}
+
+
+def _plane(header: Header, index: int) -> _Plane | None:
+    """Where a frame lies; None when the file does not (soundly) say."""
+    name = header.name
+    position = numbers(holder(header, index, "PlanePositionSequence"), name, "ImagePositionPatient")
+    cosines = numbers(
+        holder(header, index, "PlaneOrientationSequence"), name, "ImageOrientationPatient"
+    )
+    if len(position) != 3 or len(cosines) != 6:
+        return None
+    row, column = cosines[:3], cosines[3:]
+    unit = all(abs(math.hypot(*axis) - 1) < 0.01 for axis in (row, column))
+    square = abs(sum(a * b for a, b in zip(row, column, strict=True))) < 0.01
+    if not unit or not square:
+        raise ImageError(
+            f"{name}: ImageOrientationPatient: the axes are not of length 1 and perpendicular; "
+            "repair the header"
+        )
+    return _Plane(
+        (position[0], position[1], position[2]),
+        (row[0], row[1], row[2]),
+        (column[0], column[1], column[2]),
+        spacing_of(header, index, []),
+    )
+
+
+def _normal(plane: _Plane) -> tuple[float, float, float]:
+    (a, b, c), (d, e, f) = plane.along_row, plane.along_column
+    return b * f - c * e, c * d - a * f, a * e - b * d
+
+
+def _height(plane: _Plane, normal: tuple[float, float, float]) -> float:
+    return sum(p * n for p, n in zip(plane.position, normal, strict=True))
+
+
+def _unit(vector: tuple[float, float, float]) -> NDArray[np.float64]:
+    import numpy as np
+
+    return np.array(vector) / math.hypot(*vector)
+
+
+def _affine(plane: _Plane, between_slices: float = 1.0) -> NDArray[np.float64]:
+    """Indices (column, row, slice) to RAS directions; DICOM's axes point left and posterior.
+
+    Slices are taken to lie straight above one another: a tilted gantry shears the volume, which
+    is left as it is.
+    """
+    import numpy as np
+
+    between_rows, between_columns = plane.spacing or (1.0, 1.0)
+    affine = np.eye(4)
+    affine[:3, 0] = _unit(plane.along_row) * between_columns
+    affine[:3, 1] = _unit(plane.along_column) * between_rows
+    affine[:3, 2] = _unit(_normal(plane)) * between_slices
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _turn_axial(raw: RawImage, plane: _Plane) -> None:
+    """Show a single axial slice as radiologists do: patient right at left, anterior on top."""
+    import numpy as np
+
+    normal = _normal(plane)
+    if abs(normal[2]) < max(abs(normal[0]), abs(normal[1])):
+        return  # not axial: as stored
+    affine = _affine(plane)
+    before = raw.values
+    turned, spacing = to_radiological(before.transpose(0, 2, 1)[..., None], affine)
+    if turned.shape[2:] != before.shape[1:] or not np.array_equal(turned[:, 0], before):
+        raw.choices["orientation"] = "turned to radiological convention (file)"
+    raw.values = turned[:, 0]
+    if raw.padding is not None:
+        mask = raw.padding.transpose(0, 2, 1)[..., None].astype(np.float32)
+        raw.padding = to_radiological(mask, affine)[0][:, 0] > 0
+    if raw.spacing_mm is not None:
+        raw.spacing_mm = spacing[1:]
+
+
+def _series(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
+    if "frame" in choices:
+        raise ImageError(f"{files[0].name}: frame: this is a series; choose with slice=")
+    headers = [parse(file) for file in files]
+    where = files[0].name if files[0].path is None else str(files[0].path.parent)
+    _check_uniform(headers, where)
+    slices = []
+    for header in headers:
+        plane = _plane(header, 0)
+        if plane is None:
+            raise ImageError(
+                f"{header.name}: ImagePositionPatient, ImageOrientationPatient: needed to sort a "
+                "series and missing; give one file"
+            )
+        slices.append(_Slice(header, 0, plane))
+    return _stack(slices, where)
+
+
+def _check_uniform(headers: Sequence[Header], where: str) -> None:
+    """Refuse files that are not one series, listing what was found."""
+    numbers: dict[str, int] = {}
+    found: Counter[str] = Counter()
+    for header in headers:
+        uid = text(header.ds, "SeriesInstanceUID")
+        number = numbers.setdefault(uid, len(numbers) + 1)
+        frames = f" of {header.frames} frames" if header.frames > 1 else ""
+        colour = " colour" if header.colour else ""
+        found[f"series {number}: {header.columns}x{header.rows}{colour}{frames}"] += 1
+    if len(found) > 1 or any(h.frames > 1 or h.colour for h in headers):
+        listing = "; ".join(f"{count} x {what}" for what, count in found.items())
+        raise ImageError(
+            f"{where}: the files are not one series of single grey slices: {listing}; "
+            "give a list with the files of one"
+        )
+
+
+def _stack(slices: list[_Slice], where: str) -> RawImage:
+    """Sort slices along their normal and put them into one volume."""
+    import numpy as np
+
+    first = slices[0].plane
+    normal = _normal(first)
+    for item in slices:
+        tilt = [a - b for a, b in zip(_normal(item.plane), normal, strict=True)]
+        row = [a - b for a, b in zip(item.plane.along_row, first.along_row, strict=True)]
+        if max(map(abs, (*tilt, *row))) > 0.01 or item.plane.spacing != first.spacing:
+            raise ImageError(
+                f"{where}: ImageOrientationPatient, PixelSpacing: the slices do not lie parallel "
+                "on one grid; give a list with those that do"
+            )
+    slices = sorted(slices, key=lambda item: _height(item.plane, normal))
+    total = len(slices) * slices[0].header.rows * slices[0].header.columns
+    if total > MAX_VALUES:
+        raise ImageError(
+            f"{where}: {len(slices)} slices are more than one volume may hold; give fewer files"
+        )
+    heights = [_height(item.plane, normal) for item in slices]
+    gaps = [b - a for a, b in itertools.pairwise(heights)]
+    usual = sorted(gaps)[len(gaps) // 2] if gaps else None
+    notes = _check_gaps(gaps, usual, where)
+
+    middle = single(slices[len(slices) // 2].header, slices[len(slices) // 2].frame)
+    values = np.empty((1, len(slices), *middle.values.shape[1:]), np.float32)
+    padding = np.zeros(values.shape, bool)
+    for at, item in enumerate(slices):
+        part = single(item.header, item.frame)
+        values[:, at] = part.values
+        if part.padding is not None:
+            padding[:, at] = part.padding
+        notes += [note for note in part.warnings if note not in notes]
+    affine = _affine(slices[0].plane, usual or 1.0)
+    turned, spacing = to_radiological(values.transpose(0, 3, 2, 1), affine)
+    if padding.any():
+        mask = padding.transpose(0, 3, 2, 1).astype(np.float32)
+        middle.padding = to_radiological(mask, affine)[0] > 0
+    else:
+        middle.padding = None
+    middle.values = turned
+    known = slices[0].plane.spacing is not None and usual is not None
+    middle.spacing_mm = spacing if known else None
+    middle.file = where
+    middle.warnings = notes
+    middle.provenance["slices"] = len(slices)
+    return middle
+
+
+def _check_gaps(gaps: Sequence[float], usual: float | None, where: str) -> list[str]:
+    if usual is None:
+        return []
+    if min(gaps) < 1e-3:
+        raise ImageError(
+            f"{where}: ImagePositionPatient: several slices lie at one position (phases, echoes "
+            "or copies); give a list with one of each, or frame="
+        )
+    odd = [f"{gap:.1f}" for gap in gaps if abs(gap - usual) > max(0.1 * usual, 0.01)]
+    if not odd:
+        return []
+    return [f"slices are {usual:.2f} mm apart, but {len(odd)} gaps differ: {', '.join(odd[:8])} mm"]

@@ -1,0 +1,50 @@
+"""Keep the file libraries' own warnings and log lines back.
+
+They may quote values of the file, so patient data, and what matters in them is said by our own
+messages. Counted, so that threads reading at the same time restore the filters only once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+
+_LIBRARIES = r"(pydicom|nibabel|PIL|tifffile|tiffslide|zarr|numpy|modalities\.formats)(\.|$)"
+_LOGGERS = ("pydicom", "nibabel.global", "PIL", "tifffile", "tiffslide")
+
+_lock = threading.Lock()
+_readers = 0
+_undo = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Silence the file libraries, in this thread and the others, while the block runs."""
+    global _readers
+    with _lock:
+        _readers += 1
+        if _readers == 1:
+            _hush()
+    try:
+        yield
+    finally:
+        with _lock:
+            _readers -= 1
+            if _readers == 0:
+                _undo.close()
+
+
+def _hush() -> None:
+    _undo.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", module=_LIBRARIES)
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addFilter(_drop)
+        _undo.callback(logger.removeFilter, _drop)
+
+
+def _drop(record: logging.LogRecord) -> bool:
+    return False

@@ -1,0 +1,384 @@
+"""JPEG, PNG, WebP, GIF, BMP, JPEG 2000 and plain TIFF."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modalities.formats.hush import hushed
+from modalities.formats.source import Source
+from modalities.formats.tiff import check_segments
+from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+    from tifffile import TiffPage
+
+CHOICES = ("frame", "bits")
+
+_PIL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "JPEG2000", "MPO")
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".jpg", ".jpeg", ".mpo"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "WEBP": (".webp",),
+    "JPEG2000": (".jp2", ".j2k", ".jpx", ".j2c", ".jpc"),
+    "TIFF": (".tif", ".tiff"),
+}
+_KNOWN_SUFFIXES = frozenset(suffix for names in _SUFFIXES.values() for suffix in names)
+# EXIF Orientation (tag 274): what to do to the stored rows and columns to stand upright.
+_UPRIGHT = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
+    """Read one picture, upright, in grey or RGB.
+
+    Args:
+        files: One file.
+        choices: `frame` (of an animation or a multi-page file), `bits` (how many bits of a
+            16-bit file carry the picture).
+
+    Raises:
+        ImageError: The file is damaged, too large, or of an unsupported kind.
+    """
+    (file,) = files
+    data = file.read()
+    tiff = data[:2] in (b"II", b"MM")
+    raw = _tiff(file, data, choices) if tiff else _pillow(file, data, choices)
+    _check_suffix(file, raw)
+    return raw
+
+
+def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
+    import numpy as np
+    from PIL import Image
+
+    name = file.name
+    notes: list[str] = []
+    said: dict[str, str] = {}
+    if data.startswith(b"\x89PNG"):
+        _check_png(name, data)
+    try:
+        with hushed():
+            image = Image.open(io.BytesIO(data), formats=_PIL_FORMATS)
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name}: far too many pixels for one image; crop or reduce it") from None
+    except Exception as error:  # Pillow's plugins raise many classes on damaged headers
+        raise ImageError(
+            f"{name}: the header cannot be read ({type(error).__name__}); fetch the file again"
+        ) from None
+    with image:
+        kind = str(image.format)
+        _check_size(name, image.width, image.height, len(image.getbands()))
+        frames = int(getattr(image, "n_frames", 1)) if kind != "MPO" else 1
+        frame = _frame(name, choices, frames, said, notes)
+        try:
+            with hushed():
+                image.seek(frame)
+                orientation = image.getexif().get(274, 1)
+                image.load()
+                values, top = _bands(name, data, image, said)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(
+                f"{name}: the picture is damaged or cut ({type(error).__name__}); "
+                "fetch the file again"
+            ) from None
+    values = _upright(values, orientation, said, notes)
+    if top > 255:
+        top = _white_level(name, values, top, choices, said, notes)
+    return RawImage(
+        values=np.ascontiguousarray(values, dtype=np.float32),
+        file=name,
+        provenance={"format": kind.lower()},
+        display_range=(0.0, float(top)),
+        choices=said,
+        warnings=notes,
+    )
+
+
+def _bands(
+    name: str, data: bytes, image: Image.Image, said: dict[str, str]
+) -> tuple[NDArray[Any], int]:
+    """`(C, H, W)` with C 1 or 3, and the value of white."""
+    import numpy as np
+
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return np.asarray(image).astype(np.int64)[None], 65535
+    if _png_bits(data) == 16 and image.mode not in ("1", "L"):
+        deep = _opencv(name, data)
+        return _over_black(deep, 65535, said), 65535
+    if image.mode == "CMYK":
+        said["colour"] = "CMYK to RGB without a profile (default)"
+        image = image.convert("RGB")
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode == "La" or image.mode == "LA":
+        image = image.convert("LA")
+    elif image.mode in ("YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("L", "RGB") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    bands = np.asarray(image)
+    bands = bands[None] if bands.ndim == 2 else bands.transpose(2, 0, 1)
+    return _over_black(bands, 255, said), 255
+
+
+def _over_black(bands: NDArray[Any], top: int, said: dict[str, str]) -> NDArray[Any]:
+    """Lay what is transparent over black; drop the alpha band."""
+    import numpy as np
+
+    if bands.shape[0] not in (2, 4):
+        return bands
+    colour, alpha = bands[:-1].astype(np.float64), bands[-1]
+    if int(alpha.min()) < top:
+        said["alpha"] = "composed over black (default)"
+    shown: NDArray[Any] = np.rint(colour * (alpha / top)).astype(np.int64)
+    return shown
+
+
+def _opencv(name: str, data: bytes) -> NDArray[Any]:
+    """16-bit colour PNG; Pillow reduces it to 8 bit."""
+    import cv2
+    import numpy as np
+
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16:
+        raise ImageError(f"{name}: the 16-bit picture cannot be decoded; save it again as PNG")
+    bands = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return bands[[2, 1, 0, *range(3, bands.shape[0])]] if bands.shape[0] >= 3 else bands
+
+
+def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
+    import numpy as np
+    import tifffile
+
+    name = file.name
+    notes: list[str] = []
+    said: dict[str, str] = {}
+    try:
+        with hushed(), tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            pages = len(tiff.pages)
+            if pages == 0:
+                raise ImageError(f"{name}: the TIFF holds no page; fetch the file again")
+            frame = _frame(name, choices, pages, said, notes)
+            page = tiff.pages[frame].aspage()
+            _check_size(name, page.imagewidth, page.imagelength, page.samplesperpixel)
+            check_segments(page, len(data), name)
+            stored = page.asarray()
+            values, top = _tiff_bands(name, page, stored, said)
+            orientation = int(page.tags[274].value) if 274 in page.tags else 1
+            spacing = _tiff_spacing(page)
+    except ImageError:
+        raise
+    except Exception as error:
+        mend = (
+            "pip install 'mmeval-medical[slides]'"
+            if "imagecodecs" in str(error)
+            else "fetch it again"
+        )
+        raise ImageError(
+            f"{name}: the TIFF cannot be decoded ({type(error).__name__}); {mend}"
+        ) from None
+    values = _upright(values, orientation, said, notes)
+    if spacing is not None and orientation in (5, 6, 7, 8):
+        spacing = spacing[::-1]
+    floating = values.dtype.kind == "f"
+    if floating and not np.isfinite(values).all():
+        raise ImageError(f"{name}: pixels: some are not finite numbers; make the image again")
+    if not floating and top > 255:
+        top = _white_level(name, values, top, choices, said, notes)
+    fraction = floating and float(values.min()) >= 0 and float(values.max()) <= 1
+    return RawImage(
+        values=np.ascontiguousarray(values, dtype=np.float32),
+        file=name,
+        provenance={"format": "tiff"},
+        display_range=(0.0, 1.0) if fraction else None if floating else (0.0, float(top)),
+        spacing_mm=spacing,
+        choices=said,
+        warnings=notes,
+    )
+
+
+def _tiff_bands(
+    name: str, page: TiffPage, stored: NDArray[Any], said: dict[str, str]
+) -> tuple[NDArray[Any], int]:
+    import numpy as np
+    from tifffile import PHOTOMETRIC
+
+    if stored.dtype.kind not in "uif" and stored.dtype != np.bool_:
+        raise ImageError(f"{name}: SampleFormat: {stored.dtype} pixels; save it as integers")
+    if stored.dtype == np.bool_:
+        stored = stored.astype(np.uint8)
+    axes = page.axes
+    if stored.ndim == 2:
+        bands = stored[None]
+    elif stored.ndim == 3 and axes == "YXS":
+        bands = stored.transpose(2, 0, 1)
+    elif stored.ndim == 3 and axes == "SYX":
+        bands = stored
+    else:
+        raise ImageError(f"{name}: pages of axes {axes}; save it as a plain two-dimensional TIFF")
+    top = (1 << int(page.bitspersample)) - 1 if bands.dtype.kind == "u" else 0
+    if bands.dtype.kind == "i":
+        raise ImageError(f"{name}: SampleFormat: signed pixels; save it unsigned or as float")
+    photometric = page.photometric
+    if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
+        return page.colormap[:, bands[0]].astype(np.int64), 65535
+    if photometric == PHOTOMETRIC.MINISWHITE:
+        grey = bands[:1]
+        return (grey.max() - grey if bands.dtype.kind == "f" else top - grey), top
+    if photometric == PHOTOMETRIC.MINISBLACK:
+        return (_over_black(bands[:2], top, said) if page.extrasamples else bands[:1]), top
+    if photometric == PHOTOMETRIC.RGB or (
+        photometric == PHOTOMETRIC.YCBCR and int(page.compression) in (6, 7)
+    ):
+        return (_over_black(bands[:4], top, said) if bands.shape[0] >= 4 else bands), top
+    if photometric == PHOTOMETRIC.SEPARATED and bands.shape[0] >= 4:
+        said["colour"] = "CMYK to RGB without a profile (default)"
+        ink = bands[:4].astype(np.float64) / top
+        return np.rint((1 - ink[:3]) * (1 - ink[3]) * top).astype(np.int64), top
+    raise ImageError(
+        f"{name}: PhotometricInterpretation: {photometric!s} is not supported; save it as RGB"
+    )
+
+
+def _tiff_spacing(page: TiffPage) -> tuple[float, float] | None:
+    """Resolution tags, only where they are in centimetres (inches mean paper, not tissue)."""
+    if 296 not in page.tags or int(page.tags[296].value) != 3:
+        return None
+    try:
+        x, y = (page.tags[code].value for code in (282, 283))
+        return 10.0 * y[1] / y[0], 10.0 * x[1] / x[0]
+    except (KeyError, ZeroDivisionError, TypeError):
+        return None
+
+
+def _upright(
+    values: NDArray[Any], orientation: object, said: dict[str, str], notes: list[str]
+) -> NDArray[Any]:
+    if orientation not in _UPRIGHT:
+        notes.append("EXIF Orientation is not one of 1..8 and is ignored")
+        return values
+    transpose, flip_rows, flip_columns = _UPRIGHT[int(str(orientation))]
+    if transpose:
+        values = values.transpose(0, 2, 1)
+    if flip_rows:
+        values = values[:, ::-1]
+    if flip_columns:
+        values = values[:, :, ::-1]
+    if orientation != 1:
+        said["orientation"] = f"EXIF {orientation} applied (file)"
+    return values
+
+
+def _white_level(
+    name: str,
+    values: NDArray[Any],
+    top: int,
+    choices: Mapping[str, object],
+    said: dict[str, str],
+    notes: list[str],
+) -> int:
+    """The value of white in a file of more than 8 bits.
+
+    The formats define white as the largest value of the type. Much medical 12-bit data is put
+    into 16-bit files unscaled, though, and would be almost black.
+    """
+    full = top.bit_length()
+    if "bits" in choices:
+        bits = choices["bits"]
+        if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= full:
+            raise ImageError(f"{name}: bits: expected 1 to {full}, got {bits!r}")
+        said["bits"] = f"{bits} (asked)"
+        return int((1 << bits) - 1)
+    largest = int(values.max())
+    if values.shape[0] == 1 and full == 16 and 255 < largest <= 1 << 14:
+        bits = next(b for b in (10, 12, 14) if largest <= 1 << b)
+        said["bits"] = f"{bits} (default, from the largest value {largest})"
+        notes.append(
+            f"the largest value of this {full}-bit image is {largest}: read as {bits}-bit data; "
+            f"choose with bits="
+        )
+        return int((1 << bits) - 1)
+    said["bits"] = f"{full} (file)"
+    return top
+
+
+def _frame(
+    name: str, choices: Mapping[str, object], frames: int, said: dict[str, str], notes: list[str]
+) -> int:
+    if "frame" in choices:
+        try:
+            index = slice_index(choices["frame"], frames, "frame")
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
+        said["frame"] = f"{index} of {frames} (asked)"
+        return index
+    if frames > 1:
+        said["frame"] = f"0 of {frames} (default)"
+        notes.append(f"holds {frames} frames or pages, the first is used; choose with frame=")
+    return 0
+
+
+def _check_size(name: str, width: int, height: int, bands: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: width x height: {width}x{height} holds no pixels")
+    if width * height * bands > MAX_VALUES:
+        raise ImageError(
+            f"{name}: {width}x{height} pixels are more than one image may hold "
+            f"({MAX_VALUES} values); crop or reduce it, or store it as a tiled TIFF"
+        )
+
+
+def _png_bits(data: bytes) -> int:
+    return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else 0
+
+
+def _check_png(name: str, data: bytes) -> None:
+    """Verify every chunk's CRC; Pillow leaves image data unchecked."""
+    at = 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            break
+        chunk = data[at + 4 : at + 8]
+        if chunk == b"IHDR" and length >= 8:
+            width, height = struct.unpack_from(">II", data, at + 8)
+            _check_size(name, width, height, 1)
+        (crc,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != crc:
+            label = chunk.decode("ascii", "replace")
+            raise ImageError(f"{name}: {label} chunk: wrong checksum; fetch the file again")
+        if chunk == b"IEND":
+            return
+        at = end
+    raise ImageError(f"{name}: the PNG is cut short; fetch the file again")
+
+
+def _check_suffix(file: Source, raw: RawImage) -> None:
+    if file.path is None:
+        return
+    suffix = file.path.suffix.lower()
+    kind = str(raw.provenance["format"]).upper()
+    if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES[kind]:
+        raw.warnings.append(f"the content is {kind} although the name ends in {suffix}")

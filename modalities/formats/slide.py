@@ -1,0 +1,249 @@
+"""Whole-slide images: tiled, pyramidal TIFF in the dialects tiffslide reads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from modalities.formats.hush import hushed
+from modalities.formats.source import Source
+from modalities.formats.tiff import check_segments
+from modalities.image import MAX_VALUES, ImageError, RawImage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tiffslide import TiffSlide
+
+CHOICES = ("region", "mpp", "level", "size")
+
+# Microns per pixel of level 0 above which the file's resolution cannot be that of a slide.
+COARSEST_MPP = 20.0
+
+# The longest edge a slide is shown with when nothing was asked.
+DEFAULT_SIZE = 2048
+
+
+def is_slide(file: Source) -> bool:
+    """Whether a TIFF is tiled, the layout of slides, rather than a plain picture."""
+    import tifffile
+
+    try:
+        with hushed(), file.open() as stream, tifffile.TiffFile(stream) as tiff:
+            first = tiff.pages[0].aspage()
+            # Slides stand upright as they are stored; a turned one is a picture.
+            slide = bool(first.is_tiled) and int(first.tags.valueof(274, 1)) == 1
+            if slide:
+                for page in (p.aspage() for p in tiff.pages):
+                    levels = page.pages or ()  # a pyramid may hang below its page
+                    for level in (page, *(p.aspage() for p in levels)):
+                        check_segments(level, file.size(), file.name)
+            return slide
+    except ImageError:
+        raise
+    except Exception as error:  # tifffile raises many classes on damaged files
+        raise ImageError(
+            f"{file.name}: the TIFF cannot be read ({type(error).__name__}); fetch the file again"
+        ) from None
+
+
+def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
+    """Read a region of a slide, or all of it reduced.
+
+    Args:
+        files: One file.
+        choices: `region` `(x, y, width, height)` in pixels of level 0; at most one of `mpp`
+            (microns per pixel of the result), `level` (of the pyramid, 0 is the finest) and
+            `size` (longest edge of the result).
+
+    Raises:
+        ImageError: The file is damaged, or the choice cannot be met.
+    """
+    import numpy as np
+
+    (file,) = files
+    with _opened(file) as slide:
+        name = file.name
+        width, height = (int(n) for n in slide.dimensions)
+        said: dict[str, str] = {}
+        notes: list[str] = []
+        region = _region(name, choices, width, height)
+        if "region" in choices:
+            said["region"] = f"{','.join(map(str, region))} (asked)"
+        mpp = _microns(slide)
+        scale = _scale(name, choices, region, mpp, slide, said, notes)
+        shown = (max(1, round(region[2] / scale)), max(1, round(region[3] / scale)))
+        rgb, level = _pixels(name, slide, region, shown, scale)
+        said.setdefault("level", f"{level} (default)")
+        provenance = {
+            "format": "slide",
+            "vendor": str(slide.properties.get("tiffslide.vendor") or "generic"),
+            "slide_size": [width, height],
+            "levels": [[int(w), int(h)] for w, h in slide.level_dimensions],
+            "mpp": list(mpp) if mpp else None,
+        }
+    spacing = None
+    if mpp is not None:
+        spacing = (
+            mpp[1] * region[3] / shown[1] / 1000.0,
+            mpp[0] * region[2] / shown[0] / 1000.0,
+        )
+    return RawImage(
+        values=np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32),
+        file=name,
+        provenance=provenance,
+        display_range=(0.0, 255.0),
+        spacing_mm=spacing,
+        kind="pathology",
+        choices=said,
+        warnings=notes,
+    )
+
+
+@contextlib.contextmanager
+def _opened(file: Source) -> Iterator[TiffSlide]:
+    try:
+        from tiffslide import TiffSlide
+    except ImportError:
+        raise ImageError(
+            f"{file.name}: tiled TIFF slides need tiffslide; pip install 'mmeval-medical[slides]'"
+        ) from None
+    with file.open() as stream:
+        try:
+            with hushed():
+                slide = TiffSlide(cast("Any", stream))
+                _ = slide.dimensions, slide.level_dimensions
+        except Exception as error:  # tiffslide and tifffile raise many classes
+            raise ImageError(
+                f"{file.name}: the slide cannot be opened ({type(error).__name__}); "
+                "convert it to a tiled pyramidal TIFF"
+            ) from None
+        with slide, hushed():
+            yield slide
+
+
+def _region(
+    name: str, choices: Mapping[str, object], width: int, height: int
+) -> tuple[int, int, int, int]:
+    if "region" not in choices:
+        return 0, 0, width, height
+    asked = choices["region"]
+    numbers = list(asked) if isinstance(asked, list | tuple) else []
+    if len(numbers) != 4 or not all(type(n) is int for n in numbers):
+        raise ImageError(f"{name}: region: expected four integers x, y, width, height")
+    x, y, w, h = numbers
+    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
+        raise ImageError(
+            f"{name}: region: {x},{y},{w},{h} does not lie within the slide of {width}x{height}"
+        )
+    return x, y, w, h
+
+
+def _scale(
+    name: str,
+    choices: Mapping[str, object],
+    region: tuple[int, int, int, int],
+    mpp: tuple[float, float] | None,
+    slide: TiffSlide,
+    said: dict[str, str],
+    notes: list[str],
+) -> float:
+    """Level-0 pixels per pixel of the result."""
+    given = [key for key in ("mpp", "level", "size") if key in choices]
+    if len(given) > 1:
+        raise ImageError(f"{name}: {' and '.join(given)}: both set the scale; give one")
+    longest = max(region[2:])
+    if given == ["mpp"]:
+        if mpp is None:
+            raise ImageError(
+                f"{name}: mpp: the slide does not say its microns per pixel; use size= or level="
+            )
+        wanted = _positive(name, "mpp", choices["mpp"])
+        if wanted < 0.999 * min(mpp):
+            raise ImageError(
+                f"{name}: mpp: {wanted:g} is finer than the slide's {min(mpp):g} microns per pixel"
+            )
+        said["mpp"] = f"{wanted:g} (asked)"
+        return wanted / ((mpp[0] + mpp[1]) / 2)
+    if given == ["level"]:
+        level = choices["level"]
+        count = int(slide.level_count)
+        if not isinstance(level, int) or isinstance(level, bool) or not 0 <= level < count:
+            raise ImageError(f"{name}: level: expected 0..{count - 1}, got {level!r}")
+        said["level"] = f"{level} (asked)"
+        return float(slide.level_downsamples[level])
+    if given == ["size"]:
+        size = int(_positive(name, "size", choices["size"]))
+        said["size"] = f"{size} (asked)"
+        return max(1.0, longest / max(1, size))
+    if longest > DEFAULT_SIZE:
+        said["size"] = f"{DEFAULT_SIZE} (default)"
+        notes.append(
+            f"{region[2]}x{region[3]} pixels are shown reduced to {DEFAULT_SIZE}; "
+            "choose with region=, mpp=, level= or size="
+        )
+        return longest / DEFAULT_SIZE
+    return 1.0
+
+
+def _pixels(
+    name: str,
+    slide: TiffSlide,
+    region: tuple[int, int, int, int],
+    shown: tuple[int, int],
+    scale: float,
+) -> tuple[NDArray[np.uint8], int]:
+    """uint8 `(H, W, 3)` read from the coarsest level that is fine enough, and that level."""
+    import numpy as np
+    from PIL import Image
+
+    downsamples = [float(factor) for factor in slide.level_downsamples]
+    level = max(i for i, factor in enumerate(downsamples) if factor <= scale * 1.001 or i == 0)
+    factor = downsamples[level]
+    across, down = (max(1, round(n / factor)) for n in region[2:])
+    # The levels' sizes are rounded: do not read beyond the edge of this one.
+    level_width, level_height = slide.level_dimensions[level]
+    across, down = min(across, int(level_width)), min(down, int(level_height))
+    if across * down * 3 > MAX_VALUES or shown[0] * shown[1] * 3 > MAX_VALUES:
+        raise ImageError(
+            f"{name}: {across}x{down} pixels at level {level} are more than one image may hold; "
+            "give a smaller region=, a coarser mpp=, or size="
+        )
+    try:
+        array = np.asarray(slide.read_region(region[:2], level, (across, down), as_array=True))
+    except Exception as error:  # codecs raise many classes on damaged tiles
+        raise ImageError(
+            f"{name}: tiles of level {level} cannot be decoded ({type(error).__name__}); "
+            "fetch the file again"
+        ) from None
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise ImageError(f"{name}: {array.dtype} pixels; only 8-bit slides are read")
+    if array.ndim == 2 or array.shape[2] == 1:
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    picture = Image.fromarray(array[:, :, :3])
+    if picture.size != shown:
+        # Area averaging: what a pixel of this size would have collected.
+        picture = picture.resize(shown, Image.Resampling.BOX)
+    return np.asarray(picture), level
+
+
+def _microns(slide: TiffSlide) -> tuple[float, float] | None:
+    import math
+
+    try:
+        x, y = (float(slide.properties[f"tiffslide.mpp-{axis}"]) for axis in "xy")
+    except (KeyError, TypeError, ValueError):
+        return None
+    # Coarser than any slide: the resolution tag holds a page's dots per inch.
+    good = all(math.isfinite(axis) and 0 < axis <= COARSEST_MPP for axis in (x, y))
+    return (x, y) if good else None
+
+
+def _positive(name: str, field: str, value: object) -> float:
+    import math
+
+    number = float(value) if isinstance(value, int | float) else math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number <= 0:
+        raise ImageError(f"{name}: {field}: expected a number above 0, got {value!r}")
+    return number

@@ -1,0 +1,231 @@
+"""Where an image comes from, and what format its bytes are in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from modalities.image import MAX_VALUES, ImageError
+
+Format = Literal["dicom", "nifti", "raster", "tiff"]
+
+# A compressed file may not unpack to more than this many bytes.
+MAX_BYTES = 8 * MAX_VALUES
+
+_HEAD = 1024
+_RASTER_MAGIC = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"BM",
+    b"\x00\x00\x00\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)
+_TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_UNSUPPORTED = (
+    (b"CDF\x01", "MINC 1", "convert it to NIfTI"),
+    (b"\x89HDF\r\n", "HDF5 (MINC 2)", "convert it to NIfTI"),
+    (b"\x00\x00\x00\x01", "MGH/MGZ", "convert it to NIfTI"),
+    (b"NRRD", "NRRD", "convert it to NIfTI"),
+    (b"ObjectType", "MetaImage", "convert it to NIfTI or PNG"),
+    (b"HSF-OCT-", "Heidelberg .vol", "export the B-scans as TIFF or PNG"),
+    (b"%PDF", "PDF", "export the image it holds"),
+    (b"PK\x03\x04", "a zip archive", "unpack it"),
+    (b"<svg", "SVG", "export it as PNG"),
+    (b"<html", "an HTML page", "fetch the image again, the download failed"),
+    (b"<!doctype html", "an HTML page", "fetch the image again, the download failed"),
+    (b"<?xml", "XML", "give the image file itself"),
+    (b"<", "a markup file", "give the image file itself"),
+    (b"{", "JSON", "give the image file itself"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file or one block of bytes."""
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    def open(self) -> BinaryIO:
+        """The bytes as a seekable stream."""
+        if self.path is not None:
+            return self.path.open("rb")
+        return io.BytesIO(self.data or b"")
+
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.path.stat().st_size if self.path is not None else len(self.data or b"")
+
+    def read(self) -> bytes:
+        """All bytes; refuses a file too large to be one image."""
+        if self.size() > MAX_BYTES:
+            raise ImageError(f"{self.name}: {self.size()} bytes is too large for one image")
+        with self.open() as stream:
+            return stream.read()
+
+    def sha256(self) -> str:
+        """Hex digest of the bytes, without holding them all."""
+        digest = hashlib.sha256()
+        with self.open() as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def resolve(source: object) -> tuple[list[Source], bool]:
+    """The files behind `source`, and whether they are meant as one series.
+
+    Args:
+        source: A path, bytes, a folder, or a list of paths.
+
+    Raises:
+        ImageError: Nothing readable is there.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return [Source("<bytes>", data=bytes(source))], False
+    if isinstance(source, str) and "://" in source:
+        raise ImageError(f"{source}: addresses are not fetched; download the file first")
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir():
+            return _folder(path), True
+        return _with_companion(_file(path)), False
+    if isinstance(source, Sequence) and source:
+        files = [_file(Path(item)) for item in source if isinstance(item, str | Path)]
+        if len(files) != len(source):
+            raise ImageError("source: a series is a list of paths, something else is in it")
+        return files, True
+    raise ImageError(
+        f"source: expected a path, bytes, or a list of paths, got {type(source).__name__}"
+        f"{' (empty)' if isinstance(source, Sequence) else ''}"
+    )
+
+
+def fingerprint(source: object) -> str:
+    """sha256 of the source bytes, in hex; reads them but decodes nothing.
+
+    One file: the digest `sha256sum` prints. A series: the digest of the sorted digests of its
+    files, so that neither the order nor the names of the files matter.
+
+    Raises:
+        ImageError: The source cannot be read.
+    """
+    files, _ = resolve(source)
+    return digest(files)
+
+
+def digest(files: Sequence[Source]) -> str:
+    """`fingerprint` of files already resolved."""
+    try:
+        digests = sorted(file.sha256() for file in files)
+    except OSError as error:
+        raise ImageError(f"{files[0].name}: cannot be read ({error.strerror})") from None
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def detect(source: Source) -> Format:
+    """The format the bytes are in, whatever the name says.
+
+    Raises:
+        ImageError: No known format, or one that is known and not supported.
+    """
+    try:
+        with source.open() as stream:
+            head = stream.read(_HEAD)
+    except OSError as error:
+        raise ImageError(f"{source.name}: cannot be read ({error.strerror})") from None
+    if not head:
+        raise ImageError(f"{source.name}: the file is empty; fetch it again")
+    if head.startswith(b"\x1f\x8b"):
+        head = _gzip_head(source)
+    found = _format_of(head)
+    if found is not None:
+        return found
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, what, mend in _UNSUPPORTED:
+        if text.startswith(magic.lower()):
+            raise ImageError(f"{source.name}: this is {what}, which is not supported; {mend}")
+    raise ImageError(
+        f"{source.name}: not an image in a known format (DICOM, NIfTI, JPEG, PNG, TIFF, WebP, "
+        "GIF, BMP, JPEG 2000); check that the file is complete"
+    )
+
+
+def _format_of(head: bytes) -> Format | None:
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(_TIFF_MAGIC):
+        return "tiff"
+    if head.startswith(_RASTER_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return "raster"
+    if any(int.from_bytes(head[:4], order) in (348, 540) for order in ("little", "big")):
+        return "nifti"
+    # A DICOM data set without the preamble starts with a low, even group, (0002) or (0008).
+    if head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and len(head) > 16:
+        return "dicom"
+    return None
+
+
+def _gzip_head(source: Source) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    with source.open() as stream:
+        try:
+            return unpacker.decompress(stream.read(_HEAD * 16), _HEAD)
+        except zlib.error:
+            raise ImageError(
+                f"{source.name}: the gzip stream is damaged; fetch the file again"
+            ) from None
+
+
+def _file(path: Path) -> Source:
+    name = str(path)
+    try:
+        if not path.exists():
+            raise ImageError(f"{name}: no such file")
+        if not path.is_file():
+            raise ImageError(f"{name}: not a regular file")
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror})") from None
+    return Source(name, path=path)
+
+
+def _with_companion(file: Source) -> list[Source]:
+    """NIfTI pairs keep header and data apart; both are the source."""
+    path = file.path
+    if path is None or path.suffix.lower() not in (".hdr", ".img"):
+        return [file]
+    other = path.with_suffix(".img" if path.suffix.lower() == ".hdr" else ".hdr")
+    if not other.is_file():
+        missing = "data" if other.suffix == ".img" else "header"
+        raise ImageError(f"{file.name}: its {missing} file {other.name} is missing")
+    pair = [file, Source(str(other), path=other)]
+    return pair if path.suffix.lower() == ".hdr" else pair[::-1]
+
+
+def _folder(folder: Path) -> list[Source]:
+    files = []
+    for path in sorted(_regular_files(folder)):
+        file = Source(str(path), path=path)
+        with contextlib.suppress(ImageError):  # a README beside the slices is no slice
+            if detect(file) == "dicom":
+                files.append(file)
+    if not files:
+        raise ImageError(f"{folder}: no DICOM files in this folder; give the image file itself")
+    return files
+
+
+def _regular_files(folder: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be read ({error.strerror})") from None

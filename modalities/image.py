@@ -1,0 +1,295 @@
+"""A medical image: pixels in physical units, how they are shown, and where they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+Domain = Literal["display", "linear", "hu", "projection", "kspace", "od", "envelope"]
+Plane = Literal["axial", "coronal", "sagittal"]
+WindowFunction = Literal["linear", "linear_exact", "sigmoid"]
+SliceChoice = int | float | str
+
+# Values (channels x voxels) one image may hold: 2**28 float32 are 1 GiB.
+MAX_VALUES = 2**28
+
+
+class ImageError(ValueError):
+    """An image that cannot be used. The message names the file, the field and the mend."""
+
+
+class ImageWarning(UserWarning):
+    """An image that was used although something about it had to be assumed or repaired."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A grey-scale transformation from stored units to brightness in [0, 1].
+
+    The three functions are those of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3. With `lut` the window
+    is a VOI LUT instead (PS3.3 C.11.2) and centre, width and function are not used.
+
+    Attributes:
+        center: Window centre, in the units of the pixels.
+        width: Window width, same units, > 0 (>= 1 for `linear`).
+        function: `linear` (the DICOM default, with its half-unit offset), `linear_exact`,
+            or `sigmoid`.
+        name: What the window is called, e.g. `brain`.
+        inverted: Low values are bright (DICOM MONOCHROME1).
+        lut: Brightness in [0, 1] per input value, or None.
+        lut_first: The input value of `lut[0]`.
+
+    >>> Window(40, 80, name="brain").describe()
+    'brain 40/80'
+    """
+
+    center: float
+    width: float
+    function: WindowFunction = "linear"
+    name: str = ""
+    inverted: bool = False
+    lut: tuple[float, ...] | None = None
+    lut_first: int = 0
+
+    def __post_init__(self) -> None:
+        if self.lut is not None:
+            return
+        least = 1.0 if self.function == "linear" else 0.0
+        ok = self.width >= least and self.width > 0 and abs(self.center) < float("inf")
+        if not ok or self.width == float("inf"):
+            raise ValueError(
+                f"window {self.center:g}/{self.width:g}: a {self.function} window needs a finite "
+                f"centre and a finite width {'>= 1' if least else '> 0'}"
+            )
+
+    def describe(self) -> str:
+        """The window in a few words, e.g. `brain 40/80`."""
+        if self.lut is not None:
+            text = f"VOI LUT, {len(self.lut)} entries"
+        else:
+            text = f"{self.center:g}/{self.width:g}"
+            if self.function != "linear":
+                text += f" {self.function}"
+        if self.inverted:
+            text += " inverted"
+        return f"{self.name} {text}".strip()
+
+    def apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Brightness in [0, 1], same shape as `pixels`."""
+        import torch
+
+        if self.lut is not None:
+            table = torch.tensor(self.lut, dtype=torch.float32, device=pixels.device)
+            index = (pixels.round() - self.lut_first).clamp(0, len(self.lut) - 1)
+            shown = table[index.long()]
+        elif self.function == "sigmoid":
+            shown = torch.sigmoid(4.0 * (pixels - self.center) / self.width)
+        elif self.function == "linear_exact":
+            shown = ((pixels - self.center) / self.width + 0.5).clamp(0.0, 1.0)
+        elif self.width == 1:
+            shown = (pixels > self.center - 0.5).to(pixels.dtype)
+        else:
+            shown = ((pixels - (self.center - 0.5)) / (self.width - 1.0) + 0.5).clamp(0.0, 1.0)
+        return 1.0 - shown if self.inverted else shown
+
+
+@dataclass
+class RawImage:
+    """What a file holds, before a modality says what it means. Made by the format readers.
+
+    Attributes:
+        values: float32 `(C, H, W)` or `(C, D, H, W)`; volumes have D running from inferior to
+            superior, H from anterior to posterior and W from patient right to left.
+        file: The file's name, for messages.
+        provenance: Facts for `MedicalImage.provenance`; no patient data.
+        display_range: Values shown as black and white when the file says so (8-bit grey, colour);
+            None where a window is needed.
+        physical: The values are measurements (HU, signal), not brightness.
+        hounsfield: The values are Hounsfield units, as far as the file says.
+        spacing_mm: `(row, column)` or `(slice, row, column)`, or None when unknown.
+        windows: The file's own windows, best first.
+        inverted: Low values are bright (MONOCHROME1).
+        padding: True where a pixel carries no image, same shape as `values`, or None.
+        kind: The modality the file declares, or None.
+        choices: Every choice made, e.g. `{"slice": "12 of 35 (asked)"}`.
+        warnings: What had to be assumed or repaired.
+    """
+
+    values: NDArray[np.float32]
+    file: str
+    provenance: dict[str, Any]
+    display_range: tuple[float, float] | None = None
+    physical: bool = False
+    hounsfield: bool = False
+    spacing_mm: tuple[float, ...] | None = None
+    windows: tuple[Window, ...] = ()
+    inverted: bool = False
+    padding: NDArray[np.bool_] | None = None
+    kind: str | None = None
+    choices: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class MedicalImage:
+    """An image ready to be degraded or shown.
+
+    Attributes:
+        pixels: float32 `(C, H, W)` with C 1 or 3, or `(C, D, H, W)` for a volume. In the domain
+            `display` the range is [0, 1], in `hu` Hounsfield units, in `linear` intensity.
+            A volume's D runs from inferior to superior, H from anterior to posterior, W from
+            patient right to patient left.
+        domain: The space the pixels are in.
+        modality: How the image was made, e.g. `ct`.
+        spacing_mm: Pixel spacing `(row, column)`, or `(slice, row, column)`, or None.
+        window: How the pixels are shown; in the domain `display` how they were.
+        provenance: `sha256` of the source bytes, `format`, `choices` (every choice that was made
+            and by whom), `warnings`, and facts of the format. JSON-able, without patient data.
+    """
+
+    pixels: torch.Tensor
+    domain: Domain
+    modality: str
+    spacing_mm: tuple[float, ...] | None = None
+    window: Window | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        import torch
+
+        pixels = self.pixels
+        if pixels.dtype != torch.float32 or pixels.ndim not in (3, 4):
+            raise ValueError(
+                "pixels: expected float32 (C, H, W) or (C, D, H, W), "
+                f"got {pixels.dtype} {tuple(pixels.shape)}"
+            )
+        if pixels.shape[0] not in (1, 3) or 0 in pixels.shape:
+            raise ValueError(f"pixels: expected 1 or 3 channels, got {tuple(pixels.shape)}")
+        if self.spacing_mm is not None and len(self.spacing_mm) != pixels.ndim - 1:
+            raise ValueError(
+                f"spacing_mm: expected {pixels.ndim - 1} numbers, got {self.spacing_mm}"
+            )
+        if self.domain != "display" and self.window is None:
+            raise ValueError(f"window: pixels in the domain {self.domain!r} need a window")
+
+    def with_pixels(self, pixels: torch.Tensor) -> MedicalImage:
+        """The same image with other pixels of the same layout."""
+        if pixels.ndim != self.pixels.ndim:
+            raise ValueError(
+                f"pixels: expected {self.pixels.ndim} dimensions, got {tuple(pixels.shape)}"
+            )
+        return dataclasses.replace(self, pixels=pixels)
+
+    def to_display(self) -> MedicalImage:
+        """The image as brightness in [0, 1], window and inversion resolved."""
+        if self.domain == "display":
+            return self
+        if self.window is None:
+            raise ValueError("window: none to show the pixels with")
+        return dataclasses.replace(self, pixels=self.window.apply(self.pixels), domain="display")
+
+    def to_slice(self, choice: SliceChoice = "middle", plane: Plane = "axial") -> MedicalImage:
+        """One plane of a volume, in radiological convention.
+
+        Axial: patient right at image left, anterior on top, counted from inferior to superior.
+        Coronal: patient right at image left, superior on top, counted from anterior to posterior.
+        Sagittal: anterior at image left, superior on top, counted from patient right to left.
+
+        Args:
+            choice: Index from 0, a fraction in [0, 1] (float), or `middle`.
+            plane: `axial`, `coronal` or `sagittal`.
+
+        Raises:
+            ImageError: The image is no volume, or there is no such slice.
+        """
+        if self.pixels.ndim != 4:
+            raise ImageError("slice: the image is a single plane; leave the choice out")
+        planes = ("axial", "coronal", "sagittal")
+        if plane not in planes:
+            raise ImageError(f"plane: expected one of {', '.join(planes)}, got {plane!r}")
+        axis = planes.index(plane) + 1
+        depth = self.pixels.shape[axis]
+        index = slice_index(choice, depth)
+        pixels = self.pixels.select(axis, index)
+        if plane != "axial":
+            # Rows of the volume's other planes run from inferior: superior goes on top.
+            pixels = pixels.flip(1)
+        spacing = self.spacing_mm
+        if spacing is not None:
+            spacing = spacing[: axis - 1] + spacing[axis:]
+        choices = dict(self.provenance.get("choices", {}))
+        choices["slice"] = f"{index} of {depth} ({choice!r})"
+        choices["plane"] = plane
+        return dataclasses.replace(
+            self,
+            pixels=pixels.contiguous(),
+            spacing_mm=spacing,
+            provenance={**self.provenance, "choices": choices},
+        )
+
+    def render(self, size: int | None = None) -> NDArray[np.uint8]:
+        """What a model sees: uint8 `(H, W, 3)`, values rounded, grey repeated over the channels.
+
+        Args:
+            size: Longest edge in pixels. A larger image is reduced to it (antialiased, aspect
+                kept); a smaller one stays as it is, since enlarging adds nothing.
+
+        Raises:
+            ImageError: The image is a volume: choose a slice.
+        """
+        import torch
+
+        image = self
+        if image.pixels.ndim == 4:
+            raise ImageError(
+                f"slice: this is a volume of {image.pixels.shape[1]} slices and no slice was "
+                "chosen; pass slice=12, slice='middle' or slice=0.4 (or call to_slice)"
+            )
+        pixels = image.to_display().pixels.clamp(0.0, 1.0)
+        height, width = pixels.shape[1:]
+        if size is not None and size < 1:
+            raise ImageError(f"size: expected at least 1 pixel, got {size}")
+        if size is not None and max(height, width) > size:
+            scale = size / max(height, width)
+            shape = [max(1, round(height * scale)), max(1, round(width * scale))]
+            pixels = torch.nn.functional.interpolate(
+                pixels[None], size=shape, mode="bilinear", antialias=True, align_corners=False
+            )[0].clamp(0.0, 1.0)
+        rgb = (pixels * 255.0).round().to(torch.uint8).expand(3, -1, -1)
+        array: NDArray[np.uint8] = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
+        return array
+
+
+def slice_index(choice: object, depth: int, field_name: str = "slice") -> int:
+    """The index a slice (or frame, or volume) choice means among `depth` of them.
+
+    >>> slice_index("middle", 35), slice_index(0.5, 35), slice_index(0, 35)
+    (17, 17, 0)
+    """
+    if choice == "middle":
+        return depth // 2
+    if isinstance(choice, int) and not isinstance(choice, bool):
+        if 0 <= choice < depth:
+            return choice
+        raise ImageError(f"{field_name}: {choice} is outside 0..{depth - 1}")
+    if isinstance(choice, float):
+        if 0.0 <= choice <= 1.0:
+            return round(choice * (depth - 1))
+        raise ImageError(f"{field_name}: the fraction {choice:g} is outside 0..1")
+    raise ImageError(
+        f"{field_name}: expected an index 0..{depth - 1}, a fraction such as 0.5, or 'middle', "
+        f"got {choice!r}"
+    )
+
+
+def warn(message: str) -> None:
+    """Say something about an image that was used all the same."""
+    warnings.warn(message, ImageWarning, stacklevel=2)

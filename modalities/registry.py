@@ -1,0 +1,375 @@
+"""Modalities by name, and `load`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from modalities.image import (
+    Domain,
+    ImageError,
+    MedicalImage,
+    Plane,
+    RawImage,
+    SliceChoice,
+    Window,
+    slice_index,
+    warn,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from modalities.formats.source import Source
+
+Prepare = Callable[[RawImage], RawImage]
+_P = TypeVar("_P", bound=Prepare)
+
+_BUILT_IN = (
+    "xray",
+    "ct",
+    "mri",
+    "fundus",
+    "oct",
+    "pathology",
+    "ultrasound",
+    "endoscopy",
+    "dermoscopy",
+    "photo",
+)
+_VOLUME_CHOICES = ("slice", "plane")
+# Enough voxels for a percentile; more would only cost time.
+_SAMPLE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What is particular about one way of making images.
+
+    Attributes:
+        name: As in `load(path, name)`.
+        description: One line for lists.
+        domain: The domain of measured pixels (DICOM, NIfTI); pictures are always `display`.
+        windows: Presets by name.
+        default_window: Used when neither the caller nor the file gives one: a preset, `minmax`
+            or `percentile` (0.5 to 99.5).
+        prepare: Called with what the file holds before it becomes an image, or None.
+    """
+
+    name: str
+    description: str
+    domain: Domain = "display"
+    windows: Mapping[str, Window] = field(default_factory=dict)
+    default_window: str = "minmax"
+    prepare: Prepare | None = None
+
+    def image(self, raw: RawImage, choices: Mapping[str, object], sha256: str) -> MedicalImage:
+        """Turn what a file holds into an image: window, domain, slice.
+
+        Raises:
+            ImageError: A choice cannot be met.
+        """
+        import torch
+
+        if self.prepare is not None:
+            raw = self.prepare(raw)
+        said = {"modality": self.name, **raw.choices}
+        window = None
+        scaled = raw.display_range is not None and "window" not in choices
+        if not scaled:
+            window, origin = self._window(raw, choices.get("window"))
+            said["window"] = f"{window.describe()} ({origin})"
+        pixels = torch.from_numpy(raw.values)
+        domain: Domain = self.domain if raw.physical and window is not None else "display"
+        if domain == "hu" and not raw.hounsfield:
+            domain = "linear"
+        if scaled and raw.display_range is not None:
+            black, white = raw.display_range
+            pixels = ((pixels - black) / (white - black)).clamp(0.0, 1.0)
+            if raw.inverted:
+                pixels = 1.0 - pixels
+        elif window is not None and domain == "display":
+            pixels = window.apply(pixels)
+        if raw.padding is not None and domain == "display":
+            # PS3.3 C.7.5.1.1.2: padding is not part of the image and shown as background.
+            pixels = pixels.masked_fill(torch.from_numpy(raw.padding), 0.0)
+        provenance = {
+            "sha256": sha256,
+            **raw.provenance,
+            "choices": said,
+            "warnings": list(raw.warnings),
+        }
+        image = MedicalImage(pixels, domain, self.name, raw.spacing_mm, window, provenance)
+        if pixels.ndim == 4:
+            return _choose_slice(image, choices, raw.file)
+        if "slice" in choices or "plane" in choices:
+            raise ImageError(f"{raw.file}: slice: this is a single plane; leave the choice out")
+        return image
+
+    def _window(self, raw: RawImage, asked: object) -> tuple[Window, str]:
+        """The window to show with, and who chose it: asked, file or default."""
+        origin = "asked"
+        if raw.values.shape[0] == 3:
+            raise ImageError(f"{raw.file}: window: a colour image has none; leave the choice out")
+        if asked is None and raw.windows:
+            window, origin = raw.windows[0], "file"
+            if len(raw.windows) > 1:
+                origin = f"file, first of {len(raw.windows)}"
+        elif asked is None:
+            name = self.default_window
+            if self.domain == "hu" and not raw.hounsfield:
+                name = "minmax"
+            window, origin = self._named(raw, name), "default"
+        elif isinstance(asked, str):
+            window = self._named(raw, asked.strip().lower())
+        elif isinstance(asked, int) and not isinstance(asked, bool):
+            if not 0 <= asked < len(raw.windows):
+                raise ImageError(
+                    f"{raw.file}: window: the file has {len(raw.windows)} windows, got {asked}"
+                )
+            window = raw.windows[asked]
+        else:
+            window = _pair(raw.file, asked)
+        return replace(window, inverted=raw.inverted), origin
+
+    def _named(self, raw: RawImage, name: str) -> Window:
+        if name in self.windows:
+            return self.windows[name]
+        if name in ("minmax", "percentile"):
+            return _measured(raw, name)
+        own = {window.name: window for window in reversed(raw.windows) if window.name}
+        if name == "file" and raw.windows:
+            return raw.windows[0]
+        if name in own:
+            return own[name]
+        if "/" in name:
+            return _pair(raw.file, name.split("/"))
+        known = [*self.windows, "minmax", "percentile", *(["file"] if raw.windows else []), *own]
+        raise ImageError(
+            f"{raw.file}: window: no window {name!r} for {self.name}; known are "
+            f"{', '.join(dict.fromkeys(known))}, or (center, width)"
+        )
+
+
+_registry: dict[str, Modality] = {}
+
+
+def register(
+    modality: Modality | str,
+    /,
+    *,
+    description: str = "",
+    domain: Domain = "display",
+    windows: Mapping[str, Window] | None = None,
+    default_window: str = "minmax",
+) -> Callable[[_P], _P]:
+    """Add a modality: a `Modality`, or as a decorator of its `prepare` function.
+
+    >>> @register(
+    ...     "thermography",
+    ...     description="infrared skin temperature, degrees Celsius",
+    ...     domain="linear",
+    ...     windows={"fever": Window(37, 6, "linear_exact", "fever")},
+    ... )
+    ... def thermography(raw: RawImage) -> RawImage:
+    ...     raw.values = raw.values / 100.0
+    ...     return raw
+    >>> get("thermography").domain
+    'linear'
+    >>> unregister("thermography")
+
+    Raises:
+        ValueError: The name is taken or not lower case.
+    """
+    if isinstance(modality, Modality):
+        _add(modality)
+        return lambda prepare: prepare
+    name = modality
+
+    def decorate(prepare: _P) -> _P:
+        text = description or (prepare.__doc__ or "").strip().split("\n")[0]
+        _add(Modality(name, text, domain, windows or {}, default_window, prepare))
+        return prepare
+
+    return decorate
+
+
+def _add(modality: Modality) -> None:
+    _load_built_in()
+    if not modality.name.isidentifier() or modality.name != modality.name.lower():
+        raise ValueError(f"modality name {modality.name!r}: expected a lower-case word")
+    if modality.name in _registry:
+        raise ValueError(f"modality {modality.name!r} is already registered")
+    _registry[modality.name] = modality
+
+
+def unregister(name: str) -> None:
+    """Take a modality out again."""
+    del _registry[get(name).name]
+
+
+def names() -> dict[str, str]:
+    """Every modality and its one-line description."""
+    _load_built_in()
+    return {name: modality.description for name, modality in _registry.items()}
+
+
+def get(name: str) -> Modality:
+    """The modality of this name.
+
+    Raises:
+        ImageError: There is none; the message suggests the nearest.
+    """
+    _load_built_in()
+    if name in _registry:
+        return _registry[name]
+    near = difflib.get_close_matches(str(name), _registry, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ImageError(f"modality {name!r}: unknown; {hint}known are {', '.join(_registry)}")
+
+
+def _load_built_in() -> None:
+    if not _registry:
+        for name in _BUILT_IN:
+            modality = importlib.import_module(f"modalities.{name}").MODALITY
+            _registry[modality.name] = modality
+
+
+def fingerprint(source: object) -> str:
+    """sha256 of the source bytes in hex, without decoding; equals `provenance["sha256"]`.
+
+    One file: what `sha256sum` prints. A series: the digest of its files' sorted digests.
+
+    Raises:
+        ImageError: The source cannot be read.
+    """
+    from modalities.formats.source import fingerprint
+
+    return fingerprint(source)
+
+
+def load(source: object, modality: str | None = None, **choices: object) -> MedicalImage:
+    """Open an image file.
+
+    Args:
+        source: A path, the bytes of a file, or a list of paths or a folder (one DICOM series).
+        modality: A name from `names()`; None takes what the file says.
+        **choices: `window` (preset name, file's window by index or name, `minmax`, `percentile`,
+            `(center, width)`); `slice` and `plane` of a volume; `frame` of a multi-frame file;
+            `volume` of a 4-D NIfTI; `bits` of a 16-bit picture; `region`, `mpp`, `level` and
+            `size` of a slide.
+
+    Returns:
+        The image. A volume unless `slice` was given or there is one slice only.
+
+    Raises:
+        ImageError: The file or a choice cannot be used. The message names the file, the field
+            and the mend.
+    """
+    from modalities.formats import dicom, nifti, raster, slide
+    from modalities.formats.source import detect, digest, resolve
+
+    files, series = resolve(source)
+    asked = get(modality) if modality is not None else None
+    kinds = {detect(file) for file in files[:1]} if not series else {detect(f) for f in files}
+    if series and len(files) > 1 and kinds != {"dicom"}:
+        raise ImageError(
+            f"{files[0].name}: a list of files is a DICOM series, but it holds "
+            f"{', '.join(sorted(kinds))}; give these one by one"
+        )
+    kind = kinds.pop()
+    if kind == "dicom":
+        _check_choices(files, choices, "DICOM", (*dicom.CHOICES, *_VOLUME_CHOICES, "window"))
+        raw = dicom.read(files, choices, asked.name if asked else None)
+        fallback = "photo"
+    elif kind == "nifti":
+        _check_choices(files, choices, "NIfTI", (*nifti.CHOICES, *_VOLUME_CHOICES, "window"))
+        raw = nifti.read(files, choices)
+        fallback = "mri"
+    elif kind == "tiff" and slide.is_slide(files[0]):
+        _check_choices(files, choices, "slide", slide.CHOICES)
+        raw = slide.read(files, choices)
+        fallback = "pathology"
+    else:
+        _check_choices(files, choices, "picture", (*raster.CHOICES, "window"))
+        raw = raster.read(files, choices)
+        fallback = "photo"
+    if asked is None:
+        name = raw.kind or fallback
+        asked = get(name)
+        if raw.kind is None:
+            raw.warnings.append(f"taken as {name}, the file does not say; choose with modality=")
+    elif kind == "dicom" and raw.kind not in (None, asked.name):
+        raw.warnings.append(f"read as {asked.name} (asked) although the file says {raw.kind}")
+    image = asked.image(raw, choices, digest(files))
+    for message in image.provenance["warnings"]:
+        warn(f"{raw.file}: {message}")
+    return image
+
+
+def _check_choices(
+    files: Sequence[Source], choices: Mapping[str, object], what: str, valid: Sequence[str]
+) -> None:
+    for key in choices:
+        if key not in valid:
+            raise ImageError(
+                f"{files[0].name}: {key}: no such choice for a {what}; valid are {', '.join(valid)}"
+            )
+
+
+def _choose_slice(image: MedicalImage, choices: Mapping[str, object], file: str) -> MedicalImage:
+    plane = cast("Plane", choices.get("plane", "axial"))  # to_slice checks both
+    choice = cast("SliceChoice | None", choices.get("slice"))
+    if choice is None and image.pixels.shape[1] == 1 and plane == "axial":
+        choice, origin = 0, "only"
+    elif choice is None:
+        if "plane" in choices:
+            raise ImageError(f"{file}: plane: choose a slice of it too, e.g. slice='middle'")
+        return image
+    else:
+        origin = "asked"
+    try:
+        chosen = image.to_slice(choice, plane)
+    except ImageError as error:
+        raise ImageError(f"{file}: {error}") from None
+    depth = image.pixels.shape[("axial", "coronal", "sagittal").index(plane) + 1]
+    said = {**chosen.provenance["choices"]}
+    said["slice"] = f"{slice_index(choice, depth)} of {depth} ({origin})"
+    return replace(chosen, provenance={**chosen.provenance, "choices": said})
+
+
+def _pair(file: str, asked: object) -> Window:
+    try:
+        if not isinstance(asked, Sequence):
+            raise TypeError
+        center, width = (float(number) for number in asked)
+        return Window(center, width)
+    except (TypeError, ValueError):
+        raise ImageError(
+            f"{file}: window: expected a name, an index or (center, width) with a width >= 1, "
+            f"got {asked!r}"
+        ) from None
+
+
+def _measured(raw: RawImage, name: str) -> Window:
+    """A window from the pixels themselves, padding left out."""
+    import numpy as np
+
+    values: NDArray[np.float32] = raw.values
+    if raw.padding is not None and not raw.padding.all():
+        values = values[~raw.padding]
+    low, high = float(values.min()), float(values.max())
+    if name == "percentile":
+        flat = values.reshape(-1)
+        flat = flat[:: math.ceil(flat.size / _SAMPLE)]
+        inner = [float(edge) for edge in np.percentile(flat, (0.5, 99.5))]
+        if inner[0] < inner[1]:
+            low, high = inner
+    if low == high:  # a constant image is black, not a division by zero
+        return Window(low + 0.5, 1.0, "linear_exact", name)
+    return Window((low + high) / 2, high - low, "linear_exact", name)

@@ -1,0 +1,10 @@
+"""B-mode ultrasound, log-compressed by the scanner."""
+
+from __future__ import annotations
+
+from modalities.registry import Modality
+
+MODALITY = Modality(
+    name="ultrasound",
+    description="B-mode ultrasound, log-compressed as stored",
+)
