@@ -1,0 +1,66 @@
+# `make demo` and `make test` set up everything they need in .venv; the second time they are quick.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := mmeval modalities degradations
+# -qq: errors only; the lines echoed below say what is going on.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_INSTALL := $(PIP) install -qq --constraint configs/constraints.txt
+
+# Nothing after the installation may look for a network.
+OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: demo
+demo: $(STAMP) ## Damage phantom images, ask the embedded model, write report.html
+	$(OFFLINE) $(BIN)/mmeval demo
+
+.PHONY: test
+test: $(STAMP) ## Run every test and doctest, offline
+	$(OFFLINE) $(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(STAMP) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMP) ## Check types, strictly
+	$(BIN)/mypy
+
+.PHONY: check
+check: lint types test ## lint, types and test
+
+.PHONY: install
+install: $(STAMP) ## Set up .venv and install mmeval into it, with pinned versions
+
+.PHONY: venv
+venv: install
+
+$(BIN)/python:
+	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "mmeval needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "python3 has no working venv module (Debian, Ubuntu: the package python3-venv)" >&2; exit 1; }
+
+# The build backend first, so that mmeval itself is built from pinned tools without a second environment.
+$(STAMP): pyproject.toml configs/constraints.txt | $(BIN)/python
+	@echo "==> Installing the pinned dependencies into $(VENV) (some minutes the first time)"
+	@$(PIP_INSTALL) torch
+	@$(PIP_INSTALL) hatchling editables
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,slides]'
+	@echo "==> Installed $$($(BIN)/python -c 'from importlib.metadata import version as v; print("mmeval-medical", v("mmeval-medical"), "with torch", v("torch"), "and transformers", v("transformers"))')"
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove the environment, caches and build results (runs/ stays)
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

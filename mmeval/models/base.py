@@ -1,0 +1,31 @@
+"""What mmeval asks of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from mmeval.schema import Request, Response
+
+__all__ = ["Model"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A backend. It owns its batching.
+
+    Attributes:
+        identity: What the answers depend on (weights, revision, precision) and nothing else; part
+            of every request's key. JSON-able.
+        batch_size: Requests it likes to have at once.
+    """
+
+    identity: Mapping[str, Any]
+    batch_size: int
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+        """Answers every request exactly once, in any order, reading them as it goes.
+
+        A request that cannot be answered gets a response with status ``error``; it does not raise.
+        """
+        ...

@@ -1,0 +1,483 @@
+"""The records that travel through mmeval and lie in its files, one JSON object a line each.
+
+`Sample` is a question as a benchmark states it, `Condition` what is done to its images first,
+`Request` what a model is sent, `Response` what came back, `Score` what that was worth. All are
+frozen; `to_dict` and `from_dict` round-trip through JSON. `SCHEMA` rises when a field changes its
+meaning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mmeval.errors import MmevalError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "KINDS",
+    "LETTERS",
+    "SCHEMA",
+    "Condition",
+    "ImageRef",
+    "Request",
+    "Response",
+    "Sample",
+    "Score",
+    "canonical",
+    "read_jsonl",
+]
+
+SCHEMA = 1
+KINDS = ("choice", "yes_no", "open", "box")
+ROLES = ("plain", "negated", "hallucinated")
+STATUSES = ("ok", "refused", "error")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_BOX = re.compile(r"\[\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\]")
+
+
+def _text(value: object, name: str, *, empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise MmevalError(f"{name}: expected text, got {_short(value)}")
+    if not empty and not value.strip():
+        raise MmevalError(f"{name}: is empty")
+    return value
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return f"{type(value).__name__} {shown if len(shown) <= 40 else shown[:37] + '...'}"
+
+
+def _known(fields: Iterable[str], cls: type) -> None:
+    names = {f.name for f in dataclasses.fields(cls)}
+    for name in fields:
+        if name not in names:
+            raise MmevalError(f"{name}: no such field{did_you_mean(name, names)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One image of a question.
+
+    Attributes:
+        path: File or folder, relative to the root of its benchmark, with forward slashes.
+        modality: How it was made (``xray``, ``ct``, ...), or None where the benchmark does not say.
+        choices: What `modalities.load` is told besides, such as ``{"slice": "middle"}``.
+    """
+
+    path: str
+    modality: str | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Reads one entry of a sample's ``images``.
+
+        Raises:
+            MmevalError: A field is missing, unknown or of the wrong type.
+        """
+        if not isinstance(data, Mapping):
+            raise MmevalError(f'expected an object such as {{"path": ...}}, got {_short(data)}')
+        _known(data, cls)
+        modality, choices = data.get("modality"), data.get("choices") or {}
+        if not isinstance(choices, Mapping):
+            raise MmevalError(f"choices: expected an object, got {_short(choices)}")
+        return cls(
+            path=_text(data.get("path"), "path"),
+            modality=None if modality is None else _text(modality, "modality"),
+            choices=dict(choices),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question with its images, options and gold answer.
+
+    Attributes:
+        id: Unique in its benchmark.
+        question: The question alone; a protocol adds options and instructions.
+        kind: ``choice``, ``yes_no``, ``open`` or ``box``.
+        answer: Option letter, ``yes``/``no``, text, or ``[x1, y1, x2, y2]`` in percent.
+        images: In the order in which they are shown.
+        options: Texts of the options of a ``choice``; empty otherwise.
+        tags: What results are broken down by.
+        group: Samples scored together share it; `role` says what each is in the group.
+        role: ``plain``, ``negated``, ``hallucinated`` or None.
+        cluster: Patient, else image: what is resampled together in a bootstrap.
+        chance: Probability that a blind guess is right, None where unknown.
+        invalid: Why this record cannot be asked. It stays in the denominator as an error.
+    """
+
+    id: str
+    question: str
+    kind: str
+    answer: str
+    images: tuple[ImageRef, ...] = ()
+    options: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    role: str | None = None
+    cluster: str | None = None
+    chance: float | None = None
+    invalid: str | None = None
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Answers whose probabilities are compared: letters, ``yes``/``no``, or none."""
+        if self.kind == "choice":
+            return tuple(LETTERS[: len(self.options)])
+        return ("yes", "no") if self.kind == "yes_no" else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the sample as a JSON-able dict; ``invalid`` only where it is set."""
+        data = dataclasses.asdict(self)
+        data["images"] = [dataclasses.asdict(image) for image in self.images]
+        data["options"] = list(self.options)
+        if self.invalid is None:
+            del data["invalid"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Reads and checks a line of ``samples.jsonl``.
+
+        Raises:
+            MmevalError: Names the field and what is wrong with it.
+        """
+        if not isinstance(data, Mapping):
+            raise MmevalError(f"expected an object, got {_short(data)}")
+        _known(data, cls)
+        images = []
+        for i, image in enumerate(_sequence(data.get("images"), "images")):
+            try:
+                images.append(ImageRef.from_dict(image))
+            except MmevalError as error:
+                raise MmevalError(f"images[{i}].{error}") from None
+        tags = data.get("tags") or {}
+        if not isinstance(tags, Mapping) or not all(isinstance(v, str) for v in tags.values()):
+            raise MmevalError("tags: expected an object of texts")
+        chance = data.get("chance")
+        if chance is not None and not (isinstance(chance, int | float) and 0 <= chance <= 1):
+            raise MmevalError(f"chance: expected a number from 0 to 1, got {_short(chance)}")
+        invalid = data.get("invalid")
+        sample = cls(
+            id=_text(data.get("id"), "id"),
+            question=_text(data.get("question"), "question", empty=invalid is not None),
+            kind=_text(data.get("kind"), "kind"),
+            answer=_text(data.get("answer"), "answer", empty=invalid is not None),
+            images=tuple(images),
+            options=tuple(
+                _text(option, f"options[{i}]")
+                for i, option in enumerate(_sequence(data.get("options"), "options"))
+            ),
+            tags=dict(tags),
+            group=_optional_text(data, "group"),
+            role=_optional_text(data, "role"),
+            cluster=_optional_text(data, "cluster"),
+            chance=None if chance is None else float(chance),
+            invalid=_optional_text(data, "invalid"),
+        )
+        if invalid is None:
+            sample.check()
+        return sample
+
+    def check(self) -> None:
+        """Checks that kind, options and answer fit together.
+
+        Raises:
+            MmevalError: Names the field and the mend.
+        """
+        if self.kind not in KINDS:
+            raise MmevalError(f"kind: unknown {self.kind!r}{did_you_mean(self.kind, KINDS)}")
+        if self.role is not None and self.role not in ROLES:
+            raise MmevalError(f"role: unknown {self.role!r}{did_you_mean(self.role, ROLES)}")
+        if self.kind != "choice" and self.options:
+            raise MmevalError(f"options: a {self.kind} question has none; use kind 'choice'")
+        if self.kind == "choice":
+            if not 2 <= len(self.options) <= len(LETTERS):
+                raise MmevalError(f"options: a choice has 2 to 26 options, got {len(self.options)}")
+            if self.answer not in self.candidates:
+                raise MmevalError(
+                    f"answer: expected an option letter {self.candidates[0]} to "
+                    f"{self.candidates[-1]}, got {self.answer!r}"
+                )
+        if self.kind == "yes_no" and self.answer not in ("yes", "no"):
+            raise MmevalError(f"answer: expected 'yes' or 'no', got {self.answer!r}")
+        if self.kind == "box":
+            match = _BOX.fullmatch(self.answer.strip())
+            corners = [int(v) for v in match.groups()] if match else []
+            if not corners or not (
+                corners[0] < corners[2] <= 100 and corners[1] < corners[3] <= 100
+            ):
+                raise MmevalError(
+                    "answer: expected '[x1, y1, x2, y2]' in whole percent with x1 < x2, y1 < y2, "
+                    f"got {self.answer!r}"
+                )
+
+
+def _sequence(value: object, name: str) -> Sequence[Any]:
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise MmevalError(f"{name}: expected a list, got {_short(value)}")
+    return value
+
+
+def _optional_text(data: Mapping[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    return None if value is None else _text(value, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is done to the images before asking: nothing (``clean``) or a degradation spec."""
+
+    name: str
+
+    @property
+    def spec(self) -> str | None:
+        """The degradation spec, None for ``clean``."""
+        return None if self.name == "clean" else self.name
+
+    @property
+    def degradation(self) -> str | None:
+        """The spec without severities: ``ct/low_dose+general/jpeg``; None for ``clean``."""
+        return (
+            "+".join(part.rsplit(":", 1)[0] for part in self.spec.split("+")) if self.spec else None
+        )
+
+    @property
+    def severity(self) -> float:
+        """0 for ``clean``, the largest severity of a chain; an int where it is whole."""
+        parts = self.spec.split("+") if self.spec else []
+        largest = max((float(part.rsplit(":", 1)[1]) for part in parts), default=0.0)
+        return int(largest) if largest.is_integer() else largest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One question as a model is sent it.
+
+    Attributes:
+        key: sha256 of the recipe (see `mmeval.running.plan`).
+        messages: Chat messages; image parts are ``{"type": "image"}``, in the order of `images`.
+        images: uint8 arrays ``(H, W, 3)``.
+        candidates: Answers whose log-probabilities are wanted; empty for free text.
+        max_new_tokens: Longest answer.
+        temperature: 0 is greedy.
+    """
+
+    key: str
+    benchmark: str
+    sample: str
+    condition: str
+    trial: int
+    messages: tuple[Mapping[str, Any], ...]
+    images: tuple[npt.NDArray[np.uint8], ...]
+    candidates: tuple[str, ...] = ()
+    max_new_tokens: int = 32
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A line of ``responses.jsonl``: what a model answered, or why it did not.
+
+    Attributes:
+        status: ``ok``, ``refused`` or ``error``. An error is never scored as an answer.
+        option_logprobs: Candidate to log-probability, renormalised over the candidates.
+        latency_s: Backend seconds; a batch's time is shared equally among its requests.
+        error: The reason where status is ``error``.
+    """
+
+    key: str
+    benchmark: str
+    sample: str
+    condition: str
+    trial: int
+    status: str
+    text: str = ""
+    finish_reason: str | None = None
+    option_logprobs: Mapping[str, float] | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_s: float | None = None
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, request: Request, error: str) -> Self:
+        """Returns the error response to a request."""
+        return cls(
+            request.key,
+            request.benchmark,
+            request.sample,
+            request.condition,
+            request.trial,
+            status="error",
+            error=error,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the response as a JSON-able dict."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Reads a line of ``responses.jsonl``.
+
+        Raises:
+            MmevalError: A field is missing or unknown, or the status is none of the three.
+        """
+        _known(data, cls)
+        try:
+            response = cls(**data)
+        except TypeError as error:
+            raise MmevalError(f"not a response: {error}") from None
+        if response.status not in STATUSES:
+            raise MmevalError(f"status: unknown {response.status!r}; known: {', '.join(STATUSES)}")
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A line of ``scores.jsonl``: one response against its gold answer.
+
+    Attributes:
+        status: ``ok``, ``unparsed``, ``refused`` or ``error``.
+        parsed: The answer read from the text, None unless status is ``ok``.
+        rule: Name of the rule that read it; `span` is where in the text.
+        correct: 1 or 0; everything that is not ``ok`` is 0.
+        value: IoU for a box, otherwise `correct`.
+        confidence: By name: ``{"option": 0.93}``.
+    """
+
+    key: str
+    benchmark: str
+    sample: str
+    condition: str
+    degradation: str | None
+    severity: float
+    trial: int
+    status: str
+    parsed: str | None
+    rule: str | None
+    span: tuple[int, int] | None
+    correct: int
+    value: float
+    confidence: Mapping[str, float]
+    gold: str
+    kind: str
+    group: str | None = None
+    role: str | None = None
+    cluster: str | None = None
+    chance: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the score as a JSON-able dict."""
+        data = dataclasses.asdict(self)
+        data["span"] = None if self.span is None else list(self.span)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Reads a line of ``scores.jsonl``.
+
+        Raises:
+            MmevalError: A field is missing or unknown.
+        """
+        _known(data, cls)
+        span = data.get("span")
+        try:
+            return cls(**{**data, "span": None if span is None else (int(span[0]), int(span[1]))})
+        except TypeError as error:
+            raise MmevalError(f"not a score: {error}") from None
+
+
+def canonical(data: object) -> str:
+    """Returns JSON with sorted keys and without blanks; NaN and infinities are refused."""
+    return json.dumps(
+        data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        seen: set[str] = set()
+        twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        raise MmevalError(f"{twice}: this field is written twice")
+    return data
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise MmevalError(f"number {text} is too large")
+    return value
+
+
+def _no_constant(text: str) -> float:
+    raise MmevalError(f"{text} is not JSON; write null")
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401
+    """Parses JSON from outside: duplicate fields, NaN, huge numbers and deep nesting are refused.
+
+    Raises:
+        MmevalError: Says what is wrong, without quoting the text.
+    """
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_float=_finite,
+            parse_constant=_no_constant,
+        )
+    except json.JSONDecodeError as error:
+        raise MmevalError(f"not JSON: {error.msg} at character {error.colno}") from None
+    except RecursionError:
+        raise MmevalError("not readable JSON: nested too deeply") from None
+    except MmevalError:
+        raise
+    except ValueError as error:  # an integer longer than Python's limit
+        raise MmevalError(f"not readable JSON: {error}") from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, object | MmevalError]]:
+    """Yields number and value (or the error) of every line of a JSON Lines file, blank ones aside.
+
+    Raises:
+        MmevalError: The file is missing, is not UTF-8 or is one JSON array.
+    """
+    try:
+        with path.open("rb") as lines:
+            for number, raw in enumerate(lines, start=1):
+                if not raw.strip():
+                    continue
+                try:
+                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    raise MmevalError(
+                        f"{path}:{number}: is not UTF-8; convert the file first (iconv -t UTF-8)"
+                    ) from None
+                if number == 1 and text.strip() == "[":
+                    raise MmevalError(
+                        f"{path}: is one JSON array, not JSON Lines; use reader: json"
+                    )
+                try:
+                    yield number, parse_json(text)
+                except MmevalError as error:
+                    yield number, error
+    except OSError as error:
+        raise MmevalError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,306 @@
+"""Asking and storing: every answer kept, every failure counted, nothing asked twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmeval
+from mmeval import store
+from mmeval.models import Model
+from mmeval.models.mock import MockModel
+from mmeval.schema import Request, Response
+
+MakeQuestions = Callable[..., Path]
+TWO = ["clean", "general/jpeg:3"]
+
+
+class Counting:
+    """The mock, remembering what it was asked."""
+
+    batch_size = 4
+    identity = MockModel().identity
+
+    def __init__(self, script: Any = None) -> None:
+        self.asked: list[str] = []
+        self._mock = MockModel(script)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+        for request in requests:
+            self.asked.append(f"{request.sample}@{request.condition}")
+            yield from self._mock.generate([request])
+
+
+def evaluate(path: Path, out: Path, model: Model, **settings: Any) -> mmeval.Run:
+    settings.setdefault("conditions", TWO)
+    return mmeval.evaluate(model, str(path), out=out, progress=False, **settings)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "responses.jsonl").read_text().splitlines()]
+
+
+def test_every_question_is_asked_once_and_scored(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    model = Counting()
+    run = evaluate(make_questions(6), tmp_path / "run", model)
+    assert sorted(model.asked) == sorted(f"q{i}@{c}" for i in range(6) for c in TWO)
+    assert len(run.responses) == len(run.scores) == 12
+    accuracy = [row for row in run.metrics if row["metric"] == "accuracy" and row["by"] is None]
+    right = sum(score.correct for score in run.scores if score.condition == "clean")
+    assert [row["value"] for row in accuracy if row["condition"] == "clean"] == [
+        pytest.approx(right / 6)
+    ]
+
+
+def test_a_finished_run_asks_nothing_and_changes_nothing(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path, out = make_questions(4), tmp_path / "run"
+    evaluate(path, out, Counting())
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    again = Counting()
+    evaluate(path, out, again)
+    assert again.asked == []
+    assert {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()} == before
+
+
+def test_after_a_crash_only_what_is_missing_is_asked(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path, out = make_questions(6), tmp_path / "run"
+    whole = evaluate(path, tmp_path / "whole", Counting())
+    evaluate(path, out, Counting())
+    kept = (out / "responses.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "responses.jsonl").write_bytes(b"".join(kept[:5]) + kept[5][:30])  # a torn sixth line
+    model = Counting()
+    resumed = evaluate(path, out, model)
+    assert len(model.asked) == 12 - 5
+    assert resumed.metrics == whole.metrics
+    assert [s.to_dict() for s in resumed.scores] == [s.to_dict() for s in whole.scores]
+
+
+def test_a_new_condition_asks_only_itself(make_questions: MakeQuestions, tmp_path: Path) -> None:
+    path, out = make_questions(4), tmp_path / "run"
+    evaluate(path, out, Counting(), conditions=["clean"])
+    model = Counting()
+    run = evaluate(path, out, model, conditions=TWO)
+    assert model.asked == [f"q{i}@general/jpeg:3" for i in range(4)]
+    assert len(run.scores) == 8
+
+
+def test_a_smaller_plan_reads_only_its_own_answers(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path, out = make_questions(6), tmp_path / "run"
+    evaluate(path, out, Counting())
+    model = Counting()
+    run = evaluate(path, out, model, limit=2, conditions=["clean"])
+    assert model.asked == []
+    assert len(run.scores) == 2
+    assert len(lines(out)) == 12
+
+
+def test_a_changed_picture_is_asked_again(make_questions: MakeQuestions, tmp_path: Path) -> None:
+    path, out = make_questions(4), tmp_path / "run"
+    evaluate(path, out, Counting(), conditions=["clean"])
+    (path.parent / "images" / "p1.png").write_bytes((path.parent / "images/p0.png").read_bytes())
+    model = Counting()
+    evaluate(path, out, model, conditions=["clean"])
+    # p1 shows what p0 shows now: the same pixels and words were answered already.
+    assert model.asked == []
+    assert len(lines(out)) == 6
+
+
+def test_equal_questions_are_asked_once_and_answered_for_both(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path = make_questions(2, question="Is it present?")
+    model = Counting()
+    run = evaluate(path, tmp_path / "run", model)
+    assert len(model.asked) == 2
+    assert sorted((r.sample, r.condition) for r in run.responses) == sorted(
+        (f"q{i}", c) for i in range(2) for c in TWO
+    )
+
+
+def test_an_image_that_cannot_be_read_is_an_error_and_the_run_goes_on(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path, out = make_questions(6), tmp_path / "run"
+    (path.parent / "images" / "p1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    model = Counting()
+    run = evaluate(path, out, model)
+    failed = [r for r in run.responses if r.status == "error"]
+    assert sorted((r.sample, r.condition) for r in failed) == sorted(
+        (q, c) for q in ("q2", "q3") for c in TWO
+    )
+    assert all("p1.png" in str(r.error) for r in failed)
+    assert len(model.asked) == 8
+
+
+def test_a_failing_backend_is_never_scored_as_an_answer(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    script = {"q0": RuntimeError("no"), "q1": {"error": "timeout"}, "q4": {"status": "refused"}}
+    run = evaluate(make_questions(6), tmp_path / "run", Counting(script))
+    status = {(s.sample, s.condition): s for s in run.scores}
+    for sample in ("q0", "q1"):
+        score = status[sample, "clean"]
+        assert (score.status, score.correct, score.parsed, score.confidence) == (
+            "error",
+            0,
+            None,
+            {},
+        )
+    assert status["q4", "clean"].status == "refused"
+    row = next(r for r in run.metrics if r["metric"] == "accuracy" and r["condition"] == "clean")
+    assert (row["n_error"], row["n_refused"]) == (2, 1)
+
+
+def test_errors_are_asked_again_and_recorded_once(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path, out = make_questions(4), tmp_path / "run"
+    broken = {"q1": RuntimeError("overloaded")}
+    evaluate(path, out, Counting(broken))
+    for _ in range(2):
+        again = Counting(broken)
+        evaluate(path, out, again)
+        assert again.asked == ["q1@clean", "q1@general/jpeg:3"]
+    assert len(lines(out)) == 8
+    run = evaluate(path, out, Counting())
+    assert {r.status for r in run.responses} == {"ok"}
+    assert len(lines(out)) == 10
+
+
+def test_records_that_cannot_be_asked_are_errors_with_file_and_line(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path = make_questions(3)
+    path.write_text(path.read_text() + '{"id": "q9", "question": "", "kind": "open"}\n')
+    run = evaluate(path, tmp_path / "run", Counting())
+    errors = [r for r in run.responses if r.status == "error"]
+    assert [r.condition for r in errors] == TWO
+    assert errors[0].error == "samples.jsonl:4: question: is empty"
+    row = next(r for r in run.metrics if r["metric"] == "accuracy" and r["condition"] == "clean")
+    assert row["n_error"] == 1
+
+
+def test_each_degraded_picture_reaches_the_model(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    seen: dict[tuple[str, str], bytes] = {}
+
+    def look(request: Request) -> str:
+        (image,) = request.images
+        seen[request.sample, request.condition] = image.tobytes()
+        return "yes"
+
+    evaluate(
+        make_questions(2),
+        tmp_path / "run",
+        MockModel(look),
+        conditions=["clean", "general/contrast:5"],
+    )
+    assert seen["q0", "clean"] == seen["q1", "clean"]
+    assert seen["q0", "clean"] != seen["q0", "general/contrast:5"]
+
+
+def test_the_order_of_answers_does_not_matter(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    class Backwards(Counting):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            yield from reversed([*super().generate(requests)])
+
+    path = make_questions(6)
+    one = evaluate(path, tmp_path / "one", Counting())
+    other = evaluate(path, tmp_path / "other", Backwards())
+    assert one.metrics == other.metrics
+    assert one.responses == other.responses
+
+
+def test_a_model_that_loses_requests_is_found_out(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    class Forgetful(Counting):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            yield from [*super().generate(requests)][1:]
+
+    with pytest.raises(mmeval.MmevalError, match="left 1 requests without an answer"):
+        evaluate(make_questions(2), tmp_path / "run", Forgetful(), conditions=["clean"])
+
+
+def test_the_model_is_not_fed_faster_than_it_answers(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    ahead: list[int] = []
+    rendered = 0
+    lock = threading.Lock()
+    from mmeval.running.render import Renderer
+
+    original = Renderer.render
+
+    def counted(self: Renderer, *args: Any) -> Any:
+        nonlocal rendered
+        with lock:
+            rendered += 1
+        return original(self, *args)
+
+    class Slow(Counting):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for done, response in enumerate(super().generate(requests)):
+                time.sleep(0.005)
+                ahead.append(rendered - done)
+                yield response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Renderer, "render", counted)
+        evaluate(make_questions(40), tmp_path / "run", Slow(), conditions=["clean"])
+    # Two batches in the queue, one in the model's hands, one waiting to be put.
+    assert max(ahead) <= 2 * Counting.batch_size + 2
+
+
+def test_an_interrupt_keeps_the_answers_and_the_next_call_goes_on(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path, out = make_questions(10), tmp_path / "run"
+
+    class Interrupted(Counting):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for response in super().generate(requests):
+                if len(self.asked) == 3:
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield response
+
+    before = signal.getsignal(signal.SIGINT)
+    first = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(path, out, first, conditions=["clean"])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(lines(out)) == len(first.asked) == 3
+    assert not (out / "metrics.json").exists()
+    second = Counting()
+    evaluate(path, out, second, conditions=["clean"])
+    assert not set(first.asked) & set(second.asked)
+    assert len(list(store.responses(out))) == 10
+
+
+def test_the_callers_thread_count_is_given_back(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    evaluate(make_questions(2), tmp_path / "run", Counting())
+    assert torch.get_num_threads() == before
