@@ -56,7 +56,7 @@ $(STAMP): pyproject.toml configs/constraints.txt | $(BIN)/python
 	@echo "==> Installing the pinned dependencies into $(VENV) (some minutes the first time)"
 	@$(PIP_INSTALL) torch
 	@$(PIP_INSTALL) hatchling editables
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,slides]'
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
 	@echo "==> Installed $$($(BIN)/python -c 'from importlib.metadata import version as v; print("mmeval-medical", v("mmeval-medical"), "with torch", v("torch"), "and transformers", v("transformers"))')"
 	@touch $@
 

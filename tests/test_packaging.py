@@ -143,7 +143,7 @@ def test_the_tested_versions_lie_within_the_declared_ranges() -> None:
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     versions = {canonical(name): version for name, version in pinned.items()}
     extras = PROJECT["optional-dependencies"]
-    for line in [*PROJECT["dependencies"], *extras["dev"], *extras["slides"]]:
+    for line in [*PROJECT["dependencies"], *extras["dev"]]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(versions[canonical(requirement.name)]), line
 

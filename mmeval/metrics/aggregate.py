@@ -35,6 +35,12 @@ METRICS: Mapping[str, str] = {
 
 GROUP_TAGS = ("task", "modality")
 ECE_BINS = 15
+_SHARES = (
+    "accuracy",
+    "accuracy_clean",
+    "paired_accuracy_negation",
+    "paired_accuracy_hallucination",
+)
 _PAIRS = {"paired_accuracy_negation": "negated", "paired_accuracy_hallucination": "hallucinated"}
 
 
@@ -67,8 +73,9 @@ def aggregate(scores: Sequence[Score], n_resamples: int = 2_000, seed: int = 0) 
     """Compute every metric that the scores allow, overall and by task, modality and kind.
 
     Intervals are 95 % percentile bootstrap intervals over clusters (patient, else image, else
-    question). Comparisons with clean images use the questions answered in both conditions, so that
-    a degradation of one modality is compared on that modality. Calibration uses the responses that
+    question); a share of exactly 0 or 1 gets the exact binomial interval over clusters. Comparisons
+    with clean images use the questions answered in both conditions, so that a degradation of one
+    modality is compared on that modality. Calibration uses the responses that
     have the confidence, whose source is named in the row. A negation pair counts under the tags of
     its plain question. Several trials of a question count as several responses of its cluster.
     Chance is known, not estimated, and has no interval; the interval of the ECE inherits its upward
@@ -268,7 +275,13 @@ def _estimate(
     for key, (start, end) in plan.items():
         value = float(_ratio(key[0], totals[:, start:end])[0])
         low = high = np.nan
-        if several_clusters and key[0] != "chance" and np.isfinite(value):
+        if key[0] in _SHARES and value in (0.0, 1.0):
+            # Every resample would agree. The exact interval of Clopper and Pearson (Biometrika
+            # 1934), with the clusters as trials, says how little a few of them can exclude.
+            trials = np.unique(cluster_index[columns[start] > 0]).size
+            bound = 0.025 ** (1 / trials)
+            low, high = (bound, 1.0) if value == 1.0 else (0.0, 1 - bound)
+        elif several_clusters and key[0] != "chance" and np.isfinite(value):
             drawn = _ratio(key[0], resampled[:, start:end])
             low, high = np.quantile(drawn[~np.isnan(drawn)], [0.025, 0.975])
         estimates[key] = (value, float(low), float(high), round(float(totals[0, start])))

@@ -110,7 +110,7 @@ def _decode(header: Header, index: int) -> tuple[NDArray[Any], str]:
         if not plugins:
             raise ImageError(
                 f"{name}: TransferSyntaxUID: {uid.name} needs a decoder that is not installed; "
-                "pip install 'mmeval-medical[slides]'"
+                "reinstall mmeval-medical with its dependencies"
             )
         header = _check_stream(header, index)
     options: dict[str, Any] = {

@@ -190,11 +190,7 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
     except ImageError:
         raise
     except Exception as error:
-        mend = (
-            "pip install 'mmeval-medical[slides]'"
-            if "imagecodecs" in str(error)
-            else "fetch it again"
-        )
+        mend = "update imagecodecs" if "imagecodecs" in str(error) else "fetch it again"
         raise ImageError(
             f"{name}: the TIFF cannot be decoded ({type(error).__name__}); {mend}"
         ) from None

@@ -103,12 +103,8 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 @contextlib.contextmanager
 def _opened(file: Source) -> Iterator[TiffSlide]:
-    try:
-        from tiffslide import TiffSlide
-    except ImportError:
-        raise ImageError(
-            f"{file.name}: tiled TIFF slides need tiffslide; pip install 'mmeval-medical[slides]'"
-        ) from None
+    from tiffslide import TiffSlide
+
     with file.open() as stream:
         try:
             with hushed():

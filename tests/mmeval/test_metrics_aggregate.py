@@ -213,6 +213,14 @@ def test_questions_of_one_patient_widen_the_interval() -> None:
     assert wide["ci_high"] - wide["ci_low"] > 1.7 * (narrow["ci_high"] - narrow["ci_low"])
 
 
+@pytest.mark.parametrize("correct", [0, 1])
+def test_all_right_or_all_wrong_is_not_certainty(correct: int) -> None:
+    """The exact interval for 10 of 10 is [0.6915, 1] (Clopper and Pearson, two-sided 95 %)."""
+    row = find(aggregate([score(str(i), correct=correct) for i in range(10)]), "accuracy")
+    low, high = (0.6915, 1.0) if correct else (0.0, 0.3085)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high), abs=5e-5)
+
+
 def test_chance_is_averaged_over_questions_that_have_one_and_has_no_interval() -> None:
     rows = aggregate([score("1", chance=0.25), score("2", chance=0.5), score("3", chance=None)])
 
