@@ -109,6 +109,8 @@ class TransformersModel:
             if local
             else getattr(self.model.config, "_commit_hash", None) or revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            # With and without torchvision, transformers resizes images differently.
+            "image_processor": type(getattr(self.processor, "image_processor", None)).__name__,
         }
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:

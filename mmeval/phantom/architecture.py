@@ -64,7 +64,7 @@ CHAT_TEMPLATE = """\
 def _corpus() -> Iterator[str]:
     """Text of the kind the model reads and writes, for the tokenizer's merges."""
     protocol = get("direct")
-    for sample in build(seed=900_000_000, n=3000).samples:
+    for sample in build(seed=900_000_000, n=1000).samples:
         yield protocol.prompt(sample)
         yield from sample.options
         yield f"{sample.question}\nAnswer briefly."

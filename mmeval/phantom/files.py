@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +68,7 @@ def write(out: Path | str, seed: int = 0, n: int = 100, *, progress: bool = Fals
             f"{target} holds another benchmark; choose an empty folder or remove it"
         )
     (root / "images").mkdir(parents=True, exist_ok=True)
-    for _ in _written(root, benchmark.cases, progress):
-        pass
+    _write_images(root, benchmark.cases, progress)
     # Last, and at once: a folder with samples.jsonl is complete.
     partial = target.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8")
@@ -78,17 +76,16 @@ def write(out: Path | str, seed: int = 0, n: int = 100, *, progress: bool = Fals
     return target
 
 
-def _written(root: Path, cases: list[Case], progress: bool) -> Iterator[None]:
+def _write_images(root: Path, cases: list[Case], progress: bool) -> None:
     from tqdm import tqdm
 
     workers = min(os.cpu_count() or 1, 8)
     with (
-        ProcessPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(cases), desc="phantom", unit="image", disable=not progress) as bar,
     ):
-        for _ in pool.map(_write_case, [root] * len(cases), cases, chunksize=8):
+        for _ in pool.map(_write_case, [root] * len(cases), cases):
             bar.update()
-            yield
 
 
 def _write_case(root: Path, case: Case) -> None:

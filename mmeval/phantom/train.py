@@ -66,11 +66,7 @@ class Pool:
 
 def make_pool(units: int, seed: int) -> Pool:
     """Simulate the patients of ``units`` benchmark units (about eight images each)."""
-    cases = [
-        case
-        for unit_seed in range(units)
-        for case in questions.build(seed + unit_seed, len(questions.TASKS)).cases
-    ]
+    cases = questions.build(seed, units * len(questions.TASKS)).cases
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         done = list(workers.map(_example, cases, chunksize=64))
     pixels, coverage, labels = (np.stack(parts) for parts in zip(*done, strict=True))
@@ -239,7 +235,6 @@ class Asker:
         self.pool, self.parts = pool, parts
         self.rng = generator(seed, 7)
         self.protocol = get("direct")
-        self.row = {case.id + str(case.patient.noise_key): i for i, case in enumerate(pool.cases)}
         every = range(len(pool.cases))
         patients = [case.patient for case in pool.cases]
         self.single = [i for i in every if len(patients[i].lesions) == 1]

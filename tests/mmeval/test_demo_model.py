@@ -9,9 +9,8 @@ from PIL import Image
 
 import mmeval
 from mmeval import phantom
-from mmeval.phantom import questions
+from mmeval.phantom import questions, train
 from mmeval.phantom.files import display
-from mmeval.phantom.train import FIRST_TRAINING_SEED
 
 SEED = 31
 
@@ -54,7 +53,7 @@ def test_noise_costs_it_accuracy_more_than_confidence(run: mmeval.Run) -> None:
 
 
 def test_these_questions_were_not_in_its_training() -> None:
-    assert SEED < FIRST_TRAINING_SEED
+    assert SEED < train.FIRST_TRAINING_SEED
 
 
 def test_it_loads_with_plain_transformers_and_reads_two_images() -> None:
@@ -85,3 +84,18 @@ def test_it_loads_with_plain_transformers_and_reads_two_images() -> None:
 def test_the_checkpoint_holds_no_code() -> None:
     kinds = {path.suffix for path in Path(phantom.checkpoint_path()).iterdir()}
     assert kinds <= {".json", ".jinja", ".safetensors", ".md"}
+
+
+def test_the_training_script_makes_a_checkpoint_that_answers(tmp_path: Path) -> None:
+    from mmeval.models.transformers import TransformersModel
+
+    steps = ["--vision-cycles=1", "--vision-steps=1", "--language-steps=1"]
+    train.main([str(tmp_path / "made"), "--units=40", "--device=cpu", *steps])
+    trained = mmeval.evaluate(
+        TransformersModel(str(tmp_path / "made")),
+        {"name": "phantom", "reader": "phantom", "seed": SEED, "n": 10},
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert len(trained.responses) == 10
+    assert all(response.status == "ok" for response in trained.responses)
