@@ -95,7 +95,7 @@ def config_root() -> Path:
 
 
 def names(kind: str = "") -> list[str]:
-    """Returns the names of packaged ``benchmarks``, ``models``, or runs (no kind)."""
+    """Returns the names of packaged ``benchmarks``, ``models``, ``sweeps``, or runs (no kind)."""
     return sorted(path.stem for path in (config_root() / kind).glob("*.yaml"))
 
 
@@ -210,10 +210,11 @@ def _find(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.is_file():
         return read_yaml(path)
-    for kind in ("", "benchmarks"):
+    kinds = ("", "sweeps", "benchmarks")
+    for kind in kinds:
         if str(source) in names(kind):
             return read_yaml(config_root() / kind / f"{source}.yaml")
-    known = [*names(), *names("benchmarks")]
+    known = [name for kind in kinds for name in names(kind)]
     raise MmevalError(
         f"no such file, and no packaged configuration{did_you_mean(str(source), known)}"
     )
