@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from modalities.formats import dicom_slide, slide
 from modalities.formats.dicom_header import Header, holder, items, numbers, parse, text
 from modalities.formats.dicom_overlay import overlay
 from modalities.formats.dicom_pixels import single, spacing_of, windows_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHOICES = ("frame", "overlay")
+CHOICES = ("frame", "overlay", *slide.CHOICES)
 
 VOLUME_KINDS = ("ct", "mri")
 
@@ -32,7 +33,8 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
 
     Args:
         files: One file, or the single-frame files of one series in any order.
-        choices: `frame` of a multi-frame file; `overlay`, True to draw a single image's.
+        choices: `frame` of a multi-frame file; of a slide those of `slide.read`; `overlay`,
+            True to draw a single image's.
         kind: The modality asked for; None takes the file's own.
 
     Raises:
@@ -48,6 +50,9 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
         return _series(files, choices, kind)
     file = files[0]
     header = parse(file, overlays)
+    if dicom_slide.is_slide(header) and "frame" not in choices and not overlays:
+        return dicom_slide.read([header], file.name, choices)
+    _check_no_slide(choices, file.name)
     kind = kind or header.kind
     volume = kind in VOLUME_KINDS and not header.colour and "frame" not in choices
     if header.frames > 1 and volume:
@@ -72,6 +77,15 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
         if plane is not None:
             _turn_axial(raw, plane)
     return raw
+
+
+def _check_no_slide(choices: Mapping[str, object], where: str) -> None:
+    for key in slide.CHOICES:
+        if key in choices:
+            raise ImageError(
+                f"{where}: {key}: is for slides, and this has no TotalPixelMatrix; "
+                "leave the choice out"
+            )
 
 
 class _Plane(NamedTuple):
@@ -191,6 +205,11 @@ def _series(files: Sequence[Source], choices: Mapping[str, object], kind: str | 
         raise ImageError(f"{files[0].name}: frame: this is a series; choose with slice=")
     headers = [parse(file) for file in files]
     where = files[0].name if files[0].path is None else str(files[0].path.parent)
+    if any(dicom_slide.is_slide(header) for header in headers):
+        if not all(dicom_slide.is_slide(header) for header in headers):
+            raise ImageError(f"{where}: some files are of a slide and some are not; give one kind")
+        return dicom_slide.read(headers, where, choices)
+    _check_no_slide(choices, where)
     _check_uniform(headers, where)
     slices = []
     for header in headers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from modalities.formats.hush import hushed
 from modalities.formats.source import Source
@@ -14,7 +14,6 @@ from modalities.image import MAX_VALUES, ImageError, RawImage
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from tiffslide import TiffSlide
 
 CHOICES = ("region", "mpp", "level", "size")
 
@@ -60,29 +59,62 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
     Raises:
         ImageError: The file is damaged, or the choice cannot be met.
     """
-    import numpy as np
-
     (file,) = files
     with _opened(file) as slide:
-        name = file.name
-        width, height = (int(n) for n in slide.dimensions)
-        said: dict[str, str] = {}
-        notes: list[str] = []
-        region = _region(name, choices, width, height)
-        if "region" in choices:
-            said["region"] = f"{','.join(map(str, region))} (asked)"
-        mpp = _microns(slide)
-        scale = _scale(name, choices, region, mpp, slide, said, notes)
-        shown = (max(1, round(region[2] / scale)), max(1, round(region[3] / scale)))
-        rgb, level = _pixels(name, slide, region, shown, scale)
-        said.setdefault("level", f"{level} (default)")
-        provenance = {
-            "format": "slide",
-            "vendor": str(slide.properties.get("tiffslide.vendor") or "generic"),
-            "slide_size": [width, height],
-            "levels": [[int(w), int(h)] for w, h in slide.level_dimensions],
-            "mpp": list(mpp) if mpp else None,
-        }
+        return assemble(file.name, slide, choices)
+
+
+class Pyramid(Protocol):
+    """What `assemble` reads from: a `TiffSlide`, or what behaves like one."""
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        """Width and height of level 0."""
+
+    @property
+    def level_count(self) -> int:
+        """Number of levels."""
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every level."""
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of every level."""
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """`tiffslide.vendor`, `tiffslide.mpp-x` and `tiffslide.mpp-y`."""
+
+    def read_region(
+        self, location: tuple[int, int], level: int, size: tuple[int, int], *, as_array: bool
+    ) -> Any:  # noqa: ANN401
+        """uint8 `(H, W, 3)` of a level, from a place given in pixels of level 0."""
+
+
+def assemble(name: str, slide: Pyramid, choices: Mapping[str, object]) -> RawImage:
+    """Read what was chosen of an opened slide; see `read`."""
+    import numpy as np
+
+    width, height = (int(n) for n in slide.dimensions)
+    said: dict[str, str] = {}
+    notes: list[str] = []
+    region = _region(name, choices, width, height)
+    if "region" in choices:
+        said["region"] = f"{','.join(map(str, region))} (asked)"
+    mpp = _microns(slide)
+    scale = _scale(name, choices, region, mpp, slide, said, notes)
+    shown = (max(1, round(region[2] / scale)), max(1, round(region[3] / scale)))
+    rgb, level = _pixels(name, slide, region, shown, scale)
+    said.setdefault("level", f"{level} (default)")
+    provenance = {
+        "format": "slide",
+        "vendor": str(slide.properties.get("tiffslide.vendor") or "generic"),
+        "slide_size": [width, height],
+        "levels": [[int(w), int(h)] for w, h in slide.level_dimensions],
+        "mpp": list(mpp) if mpp else None,
+    }
     spacing = None
     if mpp is not None:
         spacing = (
@@ -102,7 +134,7 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 @contextlib.contextmanager
-def _opened(file: Source) -> Iterator[TiffSlide]:
+def _opened(file: Source) -> Iterator[Pyramid]:
     from tiffslide import TiffSlide
 
     with file.open() as stream:
@@ -116,7 +148,7 @@ def _opened(file: Source) -> Iterator[TiffSlide]:
                 "convert it to a tiled pyramidal TIFF"
             ) from None
         with slide, hushed():
-            yield slide
+            yield cast("Pyramid", slide)
 
 
 def _region(
@@ -141,7 +173,7 @@ def _scale(
     choices: Mapping[str, object],
     region: tuple[int, int, int, int],
     mpp: tuple[float, float] | None,
-    slide: TiffSlide,
+    slide: Pyramid,
     said: dict[str, str],
     notes: list[str],
 ) -> float:
@@ -185,7 +217,7 @@ def _scale(
 
 def _pixels(
     name: str,
-    slide: TiffSlide,
+    slide: Pyramid,
     region: tuple[int, int, int, int],
     shown: tuple[int, int],
     scale: float,
@@ -208,6 +240,8 @@ def _pixels(
         )
     try:
         array = np.asarray(slide.read_region(region[:2], level, (across, down), as_array=True))
+    except ImageError:
+        raise
     except Exception as error:  # codecs raise many classes on damaged tiles
         raise ImageError(
             f"{name}: tiles of level {level} cannot be decoded ({type(error).__name__}); "
@@ -224,7 +258,7 @@ def _pixels(
     return np.asarray(picture), level
 
 
-def _microns(slide: TiffSlide) -> tuple[float, float] | None:
+def _microns(slide: Pyramid) -> tuple[float, float] | None:
     import math
 
     try:
