@@ -15,6 +15,7 @@ from modalities.formats.tiff import check_segments
 from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
     from tifffile import TiffPage
@@ -66,7 +67,6 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
-    import numpy as np
     from PIL import Image
 
     name = file.name
@@ -106,13 +106,23 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
     if top > 255:
         top = _white_level(name, values, top, choices, said, notes)
     return RawImage(
-        values=np.ascontiguousarray(values, dtype=np.float32),
+        values=_planes(values),
         file=name,
         provenance={"format": kind.lower()},
         display_range=(0.0, float(top)),
         choices=said,
         warnings=notes,
     )
+
+
+def _planes(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Channels one after another, copied singly: several times as fast as all at once."""
+    import numpy as np
+
+    planes = np.empty(values.shape, np.float32)
+    for plane, channel in zip(planes, values, strict=True):
+        plane[:] = channel
+    return planes
 
 
 def _count(name: str, image: Image.Image) -> int:
@@ -221,7 +231,7 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
         top = _white_level(name, values, top, choices, said, notes)
     fraction = floating and float(values.min()) >= 0 and float(values.max()) <= 1
     return RawImage(
-        values=np.ascontiguousarray(values, dtype=np.float32),
+        values=_planes(values),
         file=name,
         provenance={"format": "tiff"},
         display_range=(0.0, 1.0) if fraction else None if floating else (0.0, float(top)),
