@@ -95,7 +95,9 @@ class Modality:
         if scaled and raw.display_range is not None:
             black, white = raw.display_range
             # In place: a copy of the largest image is half a gigabyte.
-            pixels.sub_(black).div_(white - black).clamp_(0.0, 1.0)
+            if black:
+                pixels.sub_(black)
+            pixels.div_(white - black).clamp_(0.0, 1.0)
             if raw.inverted:
                 pixels.neg_().add_(1.0)
         elif window is not None and domain == "display":
@@ -337,7 +339,8 @@ def load(
     """Open an image file.
 
     Args:
-        source: A path, the bytes of a file, or a list of paths or a folder (one DICOM series).
+        source: A path, the bytes of a file, a base64 data URI (`data:image/png;base64,...`), or a
+            list of paths or a folder (one DICOM series, or the levels of one DICOM slide).
         modality: A name from `names()`; None takes what the file says.
         root: A folder the files must lie in, symbolic links followed, for paths that come from
             elsewhere; `..` is refused. None allows any path.
@@ -345,8 +348,8 @@ def load(
             `(center, width)`); `slice`, `slices`, `montage`, `mip`, `mask` and `plane` of a
             volume (see `modalities.volume.choose`); `frame` of a multi-frame file; `volume` of a
             4-D NIfTI; `bits` of a 16-bit picture; `overlay` of a DICOM file; what the modality
-            itself offers, e.g. `crop` (`Modality.steps`); `region`, `mpp`, `level` and
-            `size` of a slide.
+            itself offers, e.g. `crop` (`Modality.steps`); `region`, `mpp`, `level`,
+            `size` and `patch` of a slide.
 
     Returns:
         The image. A volume unless one picture of it was chosen or there is one slice only.

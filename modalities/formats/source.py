@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import hashlib
 import io
@@ -104,11 +106,24 @@ class Source:
         return digest.hexdigest()
 
 
+def _inline(uri: str) -> bytes:
+    """The bytes of a base64 data URI (RFC 2397); its media type is not believed."""
+    head, comma, body = uri.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ImageError("<data URI>: source: expected data:image/png;base64,...")
+    if len(body) > MAX_BYTES:
+        raise ImageError("<data URI>: source: is too large for one image; save it as a file")
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("<data URI>: source: the base64 is damaged; encode it again") from None
+
+
 def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
     """The files behind `source`, and whether they are meant as one series.
 
     Args:
-        source: A path, bytes, a folder, or a list of paths.
+        source: A path, bytes, a base64 data URI, a folder, or a list of paths.
         root: A folder that every file must lie in once symbolic links are followed, or None.
 
     Raises:
@@ -116,6 +131,8 @@ def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return [Source("<bytes>", data=bytes(source))], False
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return [Source("<data URI>", data=_inline(source))], False
     if isinstance(source, str) and "://" in source:
         raise ImageError(f"{source}: addresses are not fetched; download the file first")
     inside = _root(root)
