@@ -18,9 +18,12 @@ Plane = Literal["axial", "coronal", "sagittal"]
 WindowFunction = Literal["linear", "linear_exact", "sigmoid", "log10"]
 SliceChoice = int | float | str
 
-# Values (channels x voxels) one image may hold: a CT of 512 slices, a picture of 44 megapixels.
+# Values (channels x voxels) one image may hold: a CT of 512 slices.
 # 2**27 float32 are 512 MiB, so that a load with its intermediate copies stays below 1.5 GB.
 MAX_VALUES = 2**27
+
+# Values one plane may hold, less since decoders and windows hold several copies of it at a time.
+MAX_PLANE = 3 * 2**25
 
 
 class ImageError(ValueError):

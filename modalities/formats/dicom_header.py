@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from modalities.formats.hush import hushed
 from modalities.formats.source import MAX_BYTES, Source
-from modalities.image import MAX_VALUES, ImageError
+from modalities.image import MAX_PLANE, ImageError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -212,7 +212,7 @@ def parse(file: Source, overlays: bool = False) -> Header:
     ds.PhotometricInterpretation = photometric
     # A palette gives three values a pixel; whole numbers of 32 bits are held as 64.
     wide = (3 if photometric == "PALETTE COLOR" else samples) * (2 if allocated > 16 else 1)
-    if rows * columns * wide > MAX_VALUES:
+    if rows * columns * wide > MAX_PLANE:
         raise ImageError(
             f"{name}: Rows x Columns: {rows}x{columns} are more pixels than one image may hold"
         )

@@ -12,10 +12,9 @@ from modalities.formats.hush import hushed
 from modalities.formats.jpeg import check_scans
 from modalities.formats.source import Source
 from modalities.formats.tiff import check_segments
-from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
+from modalities.image import MAX_PLANE, ImageError, RawImage, slice_index
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
     from tifffile import TiffPage
@@ -67,6 +66,7 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
+    import numpy as np
     from PIL import Image
 
     name = file.name
@@ -106,23 +106,13 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
     if top > 255:
         top = _white_level(name, values, top, choices, said, notes)
     return RawImage(
-        values=_planes(values),
+        values=np.ascontiguousarray(values, dtype=np.float32),
         file=name,
         provenance={"format": kind.lower()},
         display_range=(0.0, float(top)),
         choices=said,
         warnings=notes,
     )
-
-
-def _planes(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Channels one after another, copied singly: several times as fast as all at once."""
-    import numpy as np
-
-    planes = np.empty(values.shape, np.float32)
-    for plane, channel in zip(planes, values, strict=True):
-        plane[:] = channel
-    return planes
 
 
 def _count(name: str, image: Image.Image) -> int:
@@ -231,7 +221,7 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
         top = _white_level(name, values, top, choices, said, notes)
     fraction = floating and float(values.min()) >= 0 and float(values.max()) <= 1
     return RawImage(
-        values=_planes(values),
+        values=np.ascontiguousarray(values, dtype=np.float32),
         file=name,
         provenance={"format": "tiff"},
         display_range=(0.0, 1.0) if fraction else None if floating else (0.0, float(top)),
@@ -367,10 +357,10 @@ def _frame(
 def _check_size(name: str, width: int, height: int, bands: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name}: width x height: {width}x{height} holds no pixels")
-    if width * height * bands > MAX_VALUES:
+    if width * height * bands > MAX_PLANE:
         raise ImageError(
             f"{name}: {width}x{height} pixels are more than one image may hold "
-            f"({MAX_VALUES} values); crop or reduce it, or store it as a tiled TIFF"
+            f"({MAX_PLANE} values); crop or reduce it, or store it as a tiled TIFF"
         )
 
 
