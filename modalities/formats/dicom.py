@@ -83,7 +83,7 @@ def _check_no_slide(choices: Mapping[str, object], where: str) -> None:
     for key in slide.CHOICES:
         if key in choices:
             raise ImageError(
-                f"{where}: {key}: is for slides, and this has no TotalPixelMatrix; "
+                f"{where}: {key}: is for 8-bit colour slides with a TotalPixelMatrix; "
                 "leave the choice out"
             )
 

@@ -24,7 +24,12 @@ MAX_TILES = 1 << 20
 
 
 def is_slide(header: Header) -> bool:
-    """Whether the frames are tiles of a larger plane whose size is given."""
+    """Whether the frames are 8-bit colour tiles of a larger plane whose size is given.
+
+    Tiles in grey (fluorescence) need a window of their own and stay frames.
+    """
+    if not header.colour or header.bits_stored != 8:
+        return False
     return "TotalPixelMatrixColumns" in header.ds and "TotalPixelMatrixRows" in header.ds
 
 

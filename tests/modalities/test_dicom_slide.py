@@ -176,9 +176,17 @@ def test_what_is_no_level_of_the_slide_is_refused(
         modalities.load([level, ct])
 
 
+def test_grey_tiles_stay_frames_and_say_so(write_dicom: Writer) -> None:
+    tiles, _ = cut(PLANE, 16, 24)
+    path = write_dicom("g.dcm", tiles[..., 0].copy(), **tags(PLANE, len(tiles), 0.5))
+    image = modalities.load(path, frame=4)
+    np.testing.assert_array_equal(image.render()[..., 0], PLANE[16:32, 24:48, 0])
+    assert any("one tile is shown" in note for note in image.provenance["warnings"])
+
+
 def test_a_choice_for_slides_is_refused_elsewhere(write_dicom: Writer, level: Path) -> None:
     ct = write_dicom("ct.dcm", np.zeros((4, 4), np.int16), Modality="CT")
-    with pytest.raises(ImageError, match=r"ct\.dcm: level: is for slides"):
+    with pytest.raises(ImageError, match=r"ct\.dcm: level: is for 8-bit colour slides"):
         modalities.load(ct, level=0)
     with pytest.raises(ImageError, match=r"level: expected 0\.\.0"):
         modalities.load(level, level=1)
