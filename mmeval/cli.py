@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         """\
         examples:
           mmeval image chest.dcm
-          mmeval image head.nii.gz --modality ct --choice slice=middle --png o.png
+          mmeval image head.nii.gz --modality ct --window brain --slice 0.5 --png o.png
         """,
     )
     image.add_argument("file", metavar="FILE", type=Path, help="image file, or folder of a series")
@@ -150,6 +150,8 @@ def _image_options(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         help="slice=12, window=brain, mpp=1.0, ...; may be repeated",
     )
+    parser.add_argument("--window", metavar="W", help="short for --choice window=W, e.g. lung")
+    parser.add_argument("--slice", metavar="S", help="short for --choice slice=S, e.g. 12 or 0.5")
     parser.add_argument("--size", type=int, help="longest edge of the picture, in pixels")
 
 
@@ -294,10 +296,13 @@ def _reference(args: argparse.Namespace) -> Any:  # noqa: ANN401
     from mmeval.schema import ImageRef
 
     choices = {}
-    for text in args.choice:
+    short = [f"{key}={getattr(args, key)}" for key in ("window", "slice") if getattr(args, key)]
+    for text in (*args.choice, *short):
         key, sign, value = text.partition("=")
         if not sign:
             raise MmevalError(f"--choice {text}: write --choice key=value")
+        if key in choices:
+            raise MmevalError(f"{key}: is chosen twice; give it once")
         choices[key] = yaml.safe_load(value)
     return ImageRef(str(args.file), args.modality, choices)
 

@@ -15,15 +15,48 @@ if TYPE_CHECKING:
 
 Domain = Literal["display", "linear", "hu", "projection", "kspace", "od", "envelope"]
 Plane = Literal["axial", "coronal", "sagittal"]
-WindowFunction = Literal["linear", "linear_exact", "sigmoid"]
+WindowFunction = Literal["linear", "linear_exact", "sigmoid", "log10"]
 SliceChoice = int | float | str
 
-# Values (channels x voxels) one image may hold: 2**28 float32 are 1 GiB.
-MAX_VALUES = 2**28
+# Values (channels x voxels) one image may hold: a CT of 512 slices.
+# 2**27 float32 are 512 MiB, so that a load with its intermediate copies stays below 1.5 GB.
+MAX_VALUES = 2**27
+
+# Values one plane may hold, less since decoders and windows hold several copies of it at a time.
+MAX_PLANE = 3 * 2**25
 
 
 class ImageError(ValueError):
-    """An image that cannot be used. The message names the file, the field and the mend."""
+    """An image that cannot be used.
+
+    The message reads `file: cause; mend` and quotes nothing of what the file says about a patient.
+
+    Attributes:
+        file: The file or folder as it was given to `load`; None when the fault is not a file's.
+
+    >>> error = ImageError("a.dcm: Rows: is missing; repair the header", file="a.dcm")
+    >>> error.file, error.cause, error.mend
+    ('a.dcm', 'Rows: is missing', 'repair the header')
+    """
+
+    def __init__(self, message: str, *, file: str | None = None) -> None:
+        super().__init__(message)
+        self.file = file
+
+    @property
+    def cause(self) -> str:
+        """What is wrong, without the file and the mend."""
+        return self._parts()[0]
+
+    @property
+    def mend(self) -> str:
+        """What to do about it; empty when the cause says so itself."""
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[str, str]:
+        text = str(self).removeprefix(f"{self.file}: ")
+        cause, found, mend = text.rpartition("; ")
+        return (cause, mend) if found else (text, "")
 
 
 class ImageWarning(UserWarning):
@@ -34,14 +67,15 @@ class ImageWarning(UserWarning):
 class Window:
     """A grey-scale transformation from stored units to brightness in [0, 1].
 
-    The three functions are those of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3. With `lut` the window
-    is a VOI LUT instead (PS3.3 C.11.2) and centre, width and function are not used.
+    The first three functions are those of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3. With `lut` the
+    window is a VOI LUT instead (PS3.3 C.11.2) and centre, width and function are not used.
 
     Attributes:
         center: Window centre, in the units of the pixels.
         width: Window width, same units, > 0 (>= 1 for `linear`).
         function: `linear` (the DICOM default, with its half-unit offset), `linear_exact`,
-            or `sigmoid`.
+            `sigmoid`, or `log10`: `linear_exact` on the decimal logarithm of the pixels, whose
+            units centre and width then have.
         name: What the window is called, e.g. `brain`.
         inverted: Low values are bright (DICOM MONOCHROME1).
         lut: Brightness in [0, 1] per input value, or None.
@@ -86,19 +120,37 @@ class Window:
         """Brightness in [0, 1], same shape as `pixels`."""
         import torch
 
+        if not pixels.is_floating_point():
+            pixels = pixels.float()
         if self.lut is not None:
             table = torch.tensor(self.lut, dtype=torch.float32, device=pixels.device)
             index = (pixels.round() - self.lut_first).clamp(0, len(self.lut) - 1)
             shown = table[index.long()]
         elif self.function == "sigmoid":
             shown = torch.sigmoid(4.0 * (pixels - self.center) / self.width)
+        elif self.function == "log10":
+            least = torch.finfo(pixels.dtype).tiny
+            decades = pixels.clamp_min(least).log10()
+            shown = ((decades - self.center) / self.width + 0.5).clamp(0.0, 1.0)
         elif self.function == "linear_exact":
-            shown = ((pixels - self.center) / self.width + 0.5).clamp(0.0, 1.0)
+            shown = (pixels - self.center).div_(self.width).add_(0.5).clamp_(0.0, 1.0)
         elif self.width == 1:
             shown = (pixels > self.center - 0.5).to(pixels.dtype)
         else:
-            shown = ((pixels - (self.center - 0.5)) / (self.width - 1.0) + 0.5).clamp(0.0, 1.0)
-        return 1.0 - shown if self.inverted else shown
+            shown = pixels - (self.center - 0.5)
+            shown = shown.div_(self.width - 1.0).add_(0.5).clamp_(0.0, 1.0)
+        return shown.neg_().add_(1.0) if self.inverted else shown
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of pixels, and their spacing `(row, column)` in mm where it is known."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass
@@ -119,6 +171,10 @@ class RawImage:
         inverted: Low values are bright (MONOCHROME1).
         padding: True where a pixel carries no image, same shape as `values`, or None.
         kind: The modality the file declares, or None.
+        picked: `values` is this one slice (index, of so many) of a volume, already chosen.
+        overlay: True where the file's overlays draw, same shape as `values`, or None.
+        picture: Where the file says the picture lies on the screen that was stored, or None.
+        intensity: How stored values relate to beam intensity as far as the file says: `linear`.
         choices: Every choice made, e.g. `{"slice": "12 of 35 (asked)"}`.
         warnings: What had to be assumed or repaired.
     """
@@ -134,6 +190,10 @@ class RawImage:
     inverted: bool = False
     padding: NDArray[np.bool_] | None = None
     kind: str | None = None
+    picked: tuple[int, int] | None = None
+    overlay: NDArray[np.bool_] | None = None
+    picture: Region | None = None
+    intensity: Literal["linear"] | None = None
     choices: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -263,7 +323,7 @@ class MedicalImage:
             pixels = torch.nn.functional.interpolate(
                 pixels[None], size=shape, mode="bilinear", antialias=True, align_corners=False
             )[0].clamp(0.0, 1.0)
-        rgb = (pixels * 255.0).round().to(torch.uint8).expand(3, -1, -1)
+        rgb = pixels.mul_(255.0).round_().to(torch.uint8).expand(3, -1, -1)
         array: NDArray[np.uint8] = rgb.permute(1, 2, 0).contiguous().cpu().numpy()
         return array
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+from modalities import volume
 from modalities.image import (
     Domain,
     ImageError,
     MedicalImage,
-    Plane,
     RawImage,
-    SliceChoice,
     Window,
-    slice_index,
     warn,
 )
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from modalities.formats.source import Source
 
 Prepare = Callable[[RawImage], RawImage]
+# Changes a plane as a modality's reader would; returns what to say of it in the provenance.
+Step = Callable[[MedicalImage, RawImage], tuple[MedicalImage, str]]
 _P = TypeVar("_P", bound=Prepare)
 
 _BUILT_IN = (
@@ -42,7 +44,6 @@ _BUILT_IN = (
     "dermoscopy",
     "photo",
 )
-_VOLUME_CHOICES = ("slice", "plane")
 # Enough voxels for a percentile; more would only cost time.
 _SAMPLE = 1 << 20
 
@@ -59,6 +60,8 @@ class Modality:
         default_window: Used when neither the caller nor the file gives one: a preset, `minmax`
             or `percentile` (0.5 to 99.5).
         prepare: Called with what the file holds before it becomes an image, or None.
+        steps: What else may be asked of it, in the order it is done: choice to value to function,
+            e.g. `{"crop": {"border": ...}}`. Nothing is done that is not asked.
     """
 
     name: str
@@ -67,9 +70,10 @@ class Modality:
     windows: Mapping[str, Window] = field(default_factory=dict)
     default_window: str = "minmax"
     prepare: Prepare | None = None
+    steps: Mapping[str, Mapping[str, Step]] = field(default_factory=dict)
 
     def image(self, raw: RawImage, choices: Mapping[str, object], sha256: str) -> MedicalImage:
-        """Turn what a file holds into an image: window, domain, slice.
+        """Turn what a file holds into an image: window, domain, slice, the modality's steps.
 
         Raises:
             ImageError: A choice cannot be met.
@@ -90,14 +94,22 @@ class Modality:
             domain = "linear"
         if scaled and raw.display_range is not None:
             black, white = raw.display_range
-            pixels = ((pixels - black) / (white - black)).clamp(0.0, 1.0)
+            # In place: a copy of the largest image is half a gigabyte.
+            if black:
+                pixels.sub_(black)
+            pixels.div_(white - black).clamp_(0.0, 1.0)
             if raw.inverted:
-                pixels = 1.0 - pixels
+                pixels.neg_().add_(1.0)
         elif window is not None and domain == "display":
             pixels = window.apply(pixels)
         if raw.padding is not None and domain == "display":
             # PS3.3 C.7.5.1.1.2: padding is not part of the image and shown as background.
             pixels = pixels.masked_fill(torch.from_numpy(raw.padding), 0.0)
+        if raw.overlay is not None:
+            drawn = torch.from_numpy(raw.overlay)
+            if window is not None and domain != "display":
+                pixels, domain = window.apply(pixels), "display"
+            pixels = pixels.masked_fill(drawn, 1.0)
         provenance = {
             "sha256": sha256,
             **raw.provenance,
@@ -106,9 +118,45 @@ class Modality:
         }
         image = MedicalImage(pixels, domain, self.name, raw.spacing_mm, window, provenance)
         if pixels.ndim == 4:
-            return _choose_slice(image, choices, raw.file)
-        if "slice" in choices or "plane" in choices:
-            raise ImageError(f"{raw.file}: slice: this is a single plane; leave the choice out")
+            image = self._from_volume(image, raw, choices)
+        else:
+            for key in volume.CHOICES:
+                if key in choices:
+                    raise ImageError(
+                        f"{raw.file}: {key}: this is a single plane; leave the choice out"
+                    )
+        return self._stepped(image, raw, choices)
+
+    def _from_volume(
+        self, image: MedicalImage, raw: RawImage, choices: Mapping[str, object]
+    ) -> MedicalImage:
+        if raw.picked is None:
+            return volume.choose(image, choices, raw.file)
+        index, depth = raw.picked
+        return volume.said(image.to_slice(0), slice=f"{index} of {depth} (asked)")
+
+    def _stepped(
+        self, image: MedicalImage, raw: RawImage, choices: Mapping[str, object]
+    ) -> MedicalImage:
+        for key, offered in self.steps.items():
+            asked = choices.get(key, "none")
+            if asked == "none":
+                origin = "asked" if key in choices else "default"
+                image = volume.said(image, **{key: f"none ({origin})"})
+                continue
+            step = offered.get(asked) if isinstance(asked, str) else None
+            if step is None:
+                raise ImageError(
+                    f"{raw.file}: {key}: no {asked!r} for {self.name}; valid are "
+                    f"{', '.join(('none', *offered))}"
+                )
+            if image.pixels.ndim == 4:
+                raise ImageError(f"{raw.file}: {key}: is for one plane; choose slice= too")
+            try:
+                image, what = step(image, raw)
+            except ImageError as error:
+                raise ImageError(f"{raw.file}: {key}: {error}") from None
+            image = volume.said(image, **{key: f"{asked}: {what} (asked)"})
         return image
 
     def _window(self, raw: RawImage, asked: object) -> tuple[Window, str]:
@@ -167,6 +215,7 @@ def register(
     domain: Domain = "display",
     windows: Mapping[str, Window] | None = None,
     default_window: str = "minmax",
+    steps: Mapping[str, Mapping[str, Step]] | None = None,
 ) -> Callable[[_P], _P]:
     """Add a modality: a `Modality`, or as a decorator of its `prepare` function.
 
@@ -193,7 +242,7 @@ def register(
 
     def decorate(prepare: _P) -> _P:
         text = description or (prepare.__doc__ or "").strip().split("\n")[0]
-        _add(Modality(name, text, domain, windows or {}, default_window, prepare))
+        _add(Modality(name, text, domain, windows or {}, default_window, prepare, steps or {}))
         return prepare
 
     return decorate
@@ -240,42 +289,90 @@ def _load_built_in() -> None:
             _registry[modality.name] = modality
 
 
-def fingerprint(source: object) -> str:
+def fingerprint(source: object, *, root: str | Path | None = None) -> str:
     """sha256 of the source bytes in hex, without decoding; equals `provenance["sha256"]`.
 
-    One file: what `sha256sum` prints. A series: the digest of its files' sorted digests.
+    One file: what `sha256sum` prints. A series: the digest of the sorted digests of its files, so
+    that neither the order nor the names of the files matter.
+
+    Args:
+        source: As in `load`.
+        root: As in `load`.
 
     Raises:
         ImageError: The source cannot be read.
     """
-    from modalities.formats.source import fingerprint
+    from modalities.formats.source import digest, resolve
 
-    return fingerprint(source)
+    with _naming(source):
+        files, _ = resolve(source, root)
+        return digest(files)
 
 
-def load(source: object, modality: str | None = None, **choices: object) -> MedicalImage:
+@contextlib.contextmanager
+def _naming(source: object) -> Iterator[None]:
+    """Say in an error's `file` which of the files in `source` its message is about."""
+    try:
+        yield
+    except ImageError as error:
+        items = source if isinstance(source, list | tuple) else [source]
+        paths = [Path(item) for item in items if isinstance(item, str | Path)]
+        names = {"<bytes>", *map(str, items), *map(str, paths)}
+        for path in paths:
+            names.add(str(path.parent))  # how the messages call a series given as a list
+            if path.is_dir():
+                names.update(map(str, path.iterdir()))
+            elif path.suffix.lower() in (".hdr", ".img"):
+                names.update(str(path.with_suffix(suffix)) for suffix in (".hdr", ".img"))
+        found = [name for name in names if str(error).startswith(f"{name}: ")]
+        error.file = max(found, key=len, default=None)
+        raise
+
+
+def load(
+    source: object,
+    modality: str | None = None,
+    *,
+    root: str | Path | None = None,
+    **choices: object,
+) -> MedicalImage:
     """Open an image file.
 
     Args:
-        source: A path, the bytes of a file, or a list of paths or a folder (one DICOM series).
+        source: A path, the bytes of a file, a base64 data URI (`data:image/png;base64,...`), or a
+            list of paths or a folder (one DICOM series, or the levels of one DICOM slide).
         modality: A name from `names()`; None takes what the file says.
+        root: A folder the files must lie in, symbolic links followed, for paths that come from
+            elsewhere; `..` is refused. None allows any path.
         **choices: `window` (preset name, file's window by index or name, `minmax`, `percentile`,
-            `(center, width)`); `slice` and `plane` of a volume; `frame` of a multi-frame file;
-            `volume` of a 4-D NIfTI; `bits` of a 16-bit picture; `region`, `mpp`, `level` and
-            `size` of a slide.
+            `(center, width)`); `slice`, `slices`, `montage`, `mip`, `mask` and `plane` of a
+            volume (see `modalities.volume.choose`); `frame` of a multi-frame file; `volume` of a
+            4-D NIfTI; `bits` of a 16-bit picture; `overlay` of a DICOM file; what the modality
+            itself offers, e.g. `crop` (`Modality.steps`); `region`, `mpp`, `level`,
+            `size` and `patch` of a slide.
 
     Returns:
-        The image. A volume unless `slice` was given or there is one slice only.
+        The image. A volume unless one picture of it was chosen or there is one slice only.
 
     Raises:
         ImageError: The file or a choice cannot be used. The message names the file, the field
             and the mend.
     """
+    with _naming(source):
+        return _load(source, modality, root, choices)
+
+
+def _load(
+    source: object, modality: str | None, root: object, choices: Mapping[str, object]
+) -> MedicalImage:
     from modalities.formats import dicom, nifti, raster, slide
     from modalities.formats.source import detect, digest, resolve
 
-    files, series = resolve(source)
+    files, series = resolve(source, root)
     asked = get(modality) if modality is not None else None
+    _load_built_in()
+    # Whose steps are valid is known only once the file has said what it is.
+    steps = tuple(dict.fromkeys(key for known in _registry.values() for key in known.steps))
     kinds = {detect(file) for file in files[:1]} if not series else {detect(f) for f in files}
     if series and len(files) > 1 and kinds != {"dicom"}:
         raise ImageError(
@@ -284,19 +381,19 @@ def load(source: object, modality: str | None = None, **choices: object) -> Medi
         )
     kind = kinds.pop()
     if kind == "dicom":
-        _check_choices(files, choices, "DICOM", (*dicom.CHOICES, *_VOLUME_CHOICES, "window"))
+        _check_choices(files, choices, "DICOM", (*dicom.CHOICES, *volume.CHOICES, "window"), steps)
         raw = dicom.read(files, choices, asked.name if asked else None)
         fallback = "photo"
     elif kind == "nifti":
-        _check_choices(files, choices, "NIfTI", (*nifti.CHOICES, *_VOLUME_CHOICES, "window"))
+        _check_choices(files, choices, "NIfTI", (*nifti.CHOICES, *volume.CHOICES, "window"), steps)
         raw = nifti.read(files, choices)
         fallback = "mri"
     elif kind == "tiff" and slide.is_slide(files[0]):
-        _check_choices(files, choices, "slide", slide.CHOICES)
+        _check_choices(files, choices, "slide", slide.CHOICES, steps)
         raw = slide.read(files, choices)
         fallback = "pathology"
     else:
-        _check_choices(files, choices, "picture", (*raster.CHOICES, "window"))
+        _check_choices(files, choices, "picture", (*raster.CHOICES, "window"), steps)
         raw = raster.read(files, choices)
         fallback = "photo"
     if asked is None:
@@ -306,6 +403,13 @@ def load(source: object, modality: str | None = None, **choices: object) -> Medi
             raw.warnings.append(f"taken as {name}, the file does not say; choose with modality=")
     elif kind == "dicom" and raw.kind not in (None, asked.name):
         raw.warnings.append(f"read as {asked.name} (asked) although the file says {raw.kind}")
+    for key in steps:
+        if key in choices and key not in asked.steps:
+            having = [known.name for known in _registry.values() if key in known.steps]
+            raise ImageError(
+                f"{raw.file}: {key}: no such choice for {asked.name}, only for "
+                f"{', '.join(having)}; choose the modality with modality="
+            )
     image = asked.image(raw, choices, digest(files))
     for message in image.provenance["warnings"]:
         warn(f"{raw.file}: {message}")
@@ -313,34 +417,17 @@ def load(source: object, modality: str | None = None, **choices: object) -> Medi
 
 
 def _check_choices(
-    files: Sequence[Source], choices: Mapping[str, object], what: str, valid: Sequence[str]
+    files: Sequence[Source],
+    choices: Mapping[str, object],
+    what: str,
+    valid: Sequence[str],
+    steps: Sequence[str],
 ) -> None:
     for key in choices:
-        if key not in valid:
+        if key not in (*valid, *steps):
             raise ImageError(
                 f"{files[0].name}: {key}: no such choice for a {what}; valid are {', '.join(valid)}"
             )
-
-
-def _choose_slice(image: MedicalImage, choices: Mapping[str, object], file: str) -> MedicalImage:
-    plane = cast("Plane", choices.get("plane", "axial"))  # to_slice checks both
-    choice = cast("SliceChoice | None", choices.get("slice"))
-    if choice is None and image.pixels.shape[1] == 1 and plane == "axial":
-        choice, origin = 0, "only"
-    elif choice is None:
-        if "plane" in choices:
-            raise ImageError(f"{file}: plane: choose a slice of it too, e.g. slice='middle'")
-        return image
-    else:
-        origin = "asked"
-    try:
-        chosen = image.to_slice(choice, plane)
-    except ImageError as error:
-        raise ImageError(f"{file}: {error}") from None
-    depth = image.pixels.shape[("axial", "coronal", "sagittal").index(plane) + 1]
-    said = {**chosen.provenance["choices"]}
-    said["slice"] = f"{slice_index(choice, depth)} of {depth} ({origin})"
-    return replace(chosen, provenance={**chosen.provenance, "choices": said})
 
 
 def _pair(file: str, asked: object) -> Window:

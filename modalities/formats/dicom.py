@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from modalities.formats.dicom_header import Header, holder, numbers, parse, text
-from modalities.formats.dicom_pixels import single, spacing_of
+from modalities.formats import dicom_slide, slide
+from modalities.formats.dicom_header import Header, holder, items, numbers, parse, text
+from modalities.formats.dicom_overlay import overlay
+from modalities.formats.dicom_pixels import single, spacing_of, windows_of
 from modalities.formats.geometry import to_radiological
 from modalities.formats.source import Source
 from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHOICES = ("frame",)
+CHOICES = ("frame", "overlay", *slide.CHOICES)
 
 VOLUME_KINDS = ("ct", "mri")
+
+# Choices that leave open how the volume is read.
+_FOR_ONE_PLANE = ("crop", "overlay")
 
 
 def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | None) -> RawImage:
@@ -28,34 +33,59 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
 
     Args:
         files: One file, or the single-frame files of one series in any order.
-        choices: `frame` of a multi-frame file.
+        choices: `frame` of a multi-frame file; of a slide those of `slide.read`; `overlay`,
+            True to draw a single image's.
         kind: The modality asked for; None takes the file's own.
 
     Raises:
         ImageError: The file is damaged, lies about its size, or is no image; or the files are no
             single series.
     """
+    overlays = choices.get("overlay", False)
+    if not isinstance(overlays, bool):
+        raise ImageError(f"{files[0].name}: overlay: expected true or false, got {overlays!r}")
+    if overlays and len(files) > 1:
+        raise ImageError(f"{files[0].name}: overlay: is for a single image; give one file")
     if len(files) > 1:
-        return _series(files, choices)
+        return _series(files, choices, kind)
     file = files[0]
-    header = parse(file)
+    header = parse(file, overlays)
+    if dicom_slide.is_slide(header) and "frame" not in choices and not overlays:
+        return dicom_slide.read([header], file.name, choices)
+    _check_no_slide(choices, file.name)
     kind = kind or header.kind
     volume = kind in VOLUME_KINDS and not header.colour and "frame" not in choices
     if header.frames > 1 and volume:
         planes = [_plane(header, index) for index in range(header.frames)]
         if all(plane is not None for plane in planes):
+            if overlays:
+                raise ImageError(f"{file.name}: overlay: is for a single image; choose frame= too")
             slices = [_Slice(header, i, p) for i, p in enumerate(planes) if p is not None]
-            return _stack(slices, file.name)
-    index, said = _frame(header, choices)
+            return _stack(slices, file.name, choices, kind)
+    index, said = _frame(header, choices, kind)
     raw = single(header, index)
     raw.choices.update(said)
+    if overlays:
+        raw.overlay = overlay(header, index)
+        raw.choices["overlay"] = "drawn white (asked)"
     if header.frames > 1 and "frame" not in choices:
-        raw.warnings.append(f"holds {header.frames} frames, the first is used; choose with frame=")
+        raw.warnings.append(
+            f"holds {header.frames} frames, number {index} is used; choose with frame="
+        )
     if kind in VOLUME_KINDS and not header.colour:
         plane = _plane(header, index)
         if plane is not None:
             _turn_axial(raw, plane)
     return raw
+
+
+def _check_no_slide(choices: Mapping[str, object], where: str) -> None:
+    for key in slide.CHOICES:
+        if key in choices:
+            raise ImageError(
+                f"{where}: {key}: is for 8-bit colour slides with a TotalPixelMatrix; "
+                "leave the choice out"
+            )
 
 
 class _Plane(NamedTuple):
@@ -73,7 +103,9 @@ class _Slice(NamedTuple):
     plane: _Plane
 
 
-def _frame(header: Header, choices: Mapping[str, object]) -> tuple[int, dict[str, str]]:
+def _frame(
+    header: Header, choices: Mapping[str, object], kind: str | None
+) -> tuple[int, dict[str, str]]:
     count = header.frames
     if "frame" in choices:
         try:
@@ -81,6 +113,9 @@ def _frame(header: Header, choices: Mapping[str, object]) -> tuple[int, dict[str
         except ImageError as error:
             raise ImageError(f"{header.name}: {error}") from None
         return index, {"frame": f"{index} of {count} (asked)"}
+    if count > 1 and kind == "oct":
+        # A scan is centred on what was looked at, the fovea or the disc: so is its middle B-scan.
+        return count // 2, {"frame": f"{count // 2} of {count} (default, the middle B-scan)"}
     if count > 1:
         return 0, {"frame": f"0 of {count} (default)"}
     return 0, {}
@@ -158,15 +193,23 @@ def _turn_axial(raw: RawImage, plane: _Plane) -> None:
     if raw.padding is not None:
         mask = raw.padding.transpose(0, 2, 1)[..., None].astype(np.float32)
         raw.padding = to_radiological(mask, affine)[0][:, 0] > 0
+    if raw.overlay is not None:
+        drawn = raw.overlay.transpose(0, 2, 1)[..., None].astype(np.float32)
+        raw.overlay = to_radiological(drawn, affine)[0][:, 0] > 0
     if raw.spacing_mm is not None:
         raw.spacing_mm = spacing[1:]
 
 
-def _series(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
+def _series(files: Sequence[Source], choices: Mapping[str, object], kind: str | None) -> RawImage:
     if "frame" in choices:
         raise ImageError(f"{files[0].name}: frame: this is a series; choose with slice=")
     headers = [parse(file) for file in files]
     where = files[0].name if files[0].path is None else str(files[0].path.parent)
+    if any(dicom_slide.is_slide(header) for header in headers):
+        if not all(dicom_slide.is_slide(header) for header in headers):
+            raise ImageError(f"{where}: some files are of a slide and some are not; give one kind")
+        return dicom_slide.read(headers, where, choices)
+    _check_no_slide(choices, where)
     _check_uniform(headers, where)
     slices = []
     for header in headers:
@@ -177,7 +220,7 @@ def _series(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
                 "series and missing; give one file"
             )
         slices.append(_Slice(header, 0, plane))
-    return _stack(slices, where)
+    return _stack(slices, where, choices, kind)
 
 
 def _check_uniform(headers: Sequence[Header], where: str) -> None:
@@ -198,7 +241,9 @@ def _check_uniform(headers: Sequence[Header], where: str) -> None:
         )
 
 
-def _stack(slices: list[_Slice], where: str) -> RawImage:
+def _stack(
+    slices: list[_Slice], where: str, choices: Mapping[str, object], kind: str | None
+) -> RawImage:
     """Sort slices along their normal and put them into one volume."""
     import numpy as np
 
@@ -222,17 +267,29 @@ def _stack(slices: list[_Slice], where: str) -> RawImage:
     gaps = [b - a for a, b in itertools.pairwise(heights)]
     usual = sorted(gaps)[len(gaps) // 2] if gaps else None
     notes = _check_gaps(gaps, usual, where)
+    affine = _affine(slices[0].plane, usual or 1.0)
+    wanted = _wanted(slices, where, affine, choices, kind)
+    picked = None
+    count = len(slices)
+    if wanted is not None:
+        # The file's windows are the middle slice's, as of the whole volume.
+        centre = slices[count // 2]
+        windows = windows_of(centre.header, centre.frame, notes)
+        picked = (wanted[1], count)
+        slices = [slices[wanted[0]]]
+        for item in centre, *slices:
+            notes += [note for note in item.header.notes if note not in notes]
 
-    middle = single(slices[len(slices) // 2].header, slices[len(slices) // 2].frame)
+    half = len(slices) // 2
+    middle = single(slices[half].header, slices[half].frame)
     values = np.empty((1, len(slices), *middle.values.shape[1:]), np.float32)
     padding = np.zeros(values.shape, bool)
     for at, item in enumerate(slices):
-        part = single(item.header, item.frame)
+        part = middle if at == half else single(item.header, item.frame)
         values[:, at] = part.values
         if part.padding is not None:
             padding[:, at] = part.padding
         notes += [note for note in part.warnings if note not in notes]
-    affine = _affine(slices[0].plane, usual or 1.0)
     turned, spacing = to_radiological(values.transpose(0, 3, 2, 1), affine)
     if padding.any():
         mask = padding.transpose(0, 3, 2, 1).astype(np.float32)
@@ -244,8 +301,52 @@ def _stack(slices: list[_Slice], where: str) -> RawImage:
     middle.spacing_mm = spacing if known else None
     middle.file = where
     middle.warnings = notes
-    middle.provenance["slices"] = len(slices)
+    middle.provenance["slices"] = count
+    if picked is not None:
+        middle.picked = picked
+        middle.windows = windows
     return middle
+
+
+def _wanted(
+    slices: Sequence[_Slice],
+    where: str,
+    affine: NDArray[np.float64],
+    choices: Mapping[str, object],
+    kind: str | None,
+) -> tuple[int, int] | None:
+    """The one slice that has to be decoded, as sorted and as counted from inferior, if one will do.
+
+    All are needed for another plane than the stored one, for a montage or a projection, and where
+    the window is measured on the volume: the picture is the same either way.
+    """
+    from nibabel import orientations
+
+    others = [key for key in choices if key not in ("slice", "plane", "window", *_FOR_ONE_PLANE)]
+    asked = choices.get("slice")
+    if others or asked is None or asked == "max-area" or choices.get("plane", "axial") != "axial":
+        return None
+    stored = orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
+    if int(stored[2, 0]) != 2 or _measures(slices[len(slices) // 2], choices, kind):
+        return None
+    try:
+        index = slice_index(asked, len(slices))
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from None
+    return (index if stored[2, 1] > 0 else len(slices) - 1 - index), index
+
+
+def _measures(middle: _Slice, choices: Mapping[str, object], kind: str | None) -> bool:
+    """Whether the window may come from the pixels of the whole volume."""
+    header = middle.header
+    if "window" in choices:
+        return str(choices["window"]).strip().lower() in ("minmax", "percentile")
+    if windows_of(header, middle.frame, []):
+        return False
+    rescale = holder(header, middle.frame, "PixelValueTransformationSequence")
+    luts = items(header.ds, "ModalityLUTSequence")
+    hounsfield = not luts and text(rescale, "RescaleType").upper() in ("", "HU")
+    return not (hounsfield and (kind or header.kind) == "ct" and header.kind in (None, "ct"))
 
 
 def _check_gaps(gaps: Sequence[float], usual: float | None, where: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from modalities.formats.hush import hushed
 from modalities.formats.source import MAX_BYTES, Source
-from modalities.image import MAX_VALUES, ImageError
+from modalities.image import MAX_PLANE, ImageError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -30,10 +30,15 @@ _TAGS = (
     "BurnedInAnnotation",
     "PresentationIntentType",
     "PixelIntensityRelationship",
+    "PixelIntensityRelationshipSign",
+    "SequenceOfUltrasoundRegions",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
     "NumberOfFrames",
+    "DimensionOrganizationType",
+    "TotalPixelMatrixColumns",
+    "TotalPixelMatrixRows",
     "Rows",
     "Columns",
     "PixelSpacing",
@@ -72,6 +77,13 @@ _TAGS = (
     "PixelData",
     "FloatPixelData",
     "DoubleFloatPixelData",
+)
+# Overlay planes (PS3.3 C.9.2) repeat in the even groups 6000 to 601E.
+OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+_OVERLAYS = tuple(
+    group << 16 | element
+    for group in OVERLAY_GROUPS
+    for element in (0x0010, 0x0011, 0x0015, 0x0050, 0x0051, 0x0100, 0x0102, 0x3000)
 )
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -127,8 +139,8 @@ class Header:
         return self.photometric not in GREY
 
 
-def parse(file: Source) -> Header:
-    """Read and check the technical attributes.
+def parse(file: Source, overlays: bool = False) -> Header:
+    """Read and check the technical attributes, those of overlays only where they are wanted.
 
     Raises:
         ImageError: Named after the attribute that is missing or impossible.
@@ -137,7 +149,7 @@ def parse(file: Source) -> Header:
 
     name = file.name
     notes: list[str] = []
-    ds = _dataset(file, notes)
+    ds = _dataset(file, notes, overlays)
     held = [keyword for keyword in _PIXELS if keyword in ds]
     if not held:
         code = text(ds, "Modality").upper()
@@ -198,11 +210,13 @@ def parse(file: Source) -> Header:
             "repair the header"
         )
     ds.PhotometricInterpretation = photometric
-    if rows * columns * samples > MAX_VALUES:
+    # A palette gives three values a pixel; whole numbers of 32 bits are held as 64.
+    wide = (3 if photometric == "PALETTE COLOR" else samples) * (2 if allocated > 16 else 1)
+    if rows * columns * wide > MAX_PLANE:
         raise ImageError(
             f"{name}: Rows x Columns: {rows}x{columns} are more pixels than one image may hold"
         )
-    _check_length(ds, name, held[0], syntax, rows * columns * samples * frames, allocated)
+    _check_length(ds, name, held[0], syntax, rows * columns * samples, frames, allocated)
     burned = text(ds, "BurnedInAnnotation").upper() == "YES"
     if burned:
         notes.append("BurnedInAnnotation is YES: the pixels may show patient data")
@@ -225,11 +239,12 @@ def parse(file: Source) -> Header:
     )
 
 
-def _dataset(file: Source, notes: list[str]) -> Dataset:
+def _dataset(file: Source, notes: list[str], overlays: bool) -> Dataset:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     name = file.name
+    tags: list[int | str] = [*_TAGS, *(_OVERLAYS if overlays else ())]
     data = file.read()
     if data[:2] == b"\x1f\x8b":
         data = _inflate(data, 31, name)
@@ -241,7 +256,7 @@ def _dataset(file: Source, notes: list[str]) -> Dataset:
         _check_deflated(data, name)
     try:
         with hushed():
-            ds = dcmread(io.BytesIO(data), force=True, specific_tags=list(_TAGS))
+            ds = dcmread(io.BytesIO(data), force=True, specific_tags=tags)  # type: ignore[arg-type]
     except RecursionError:
         raise ImageError(f"{name}: sequences are nested too deep; the file is not sound") from None
     except InvalidDicomError:
@@ -289,7 +304,7 @@ def _check_deflated(data: bytes, name: str) -> None:
 
 
 def _check_length(
-    ds: Dataset, name: str, keyword: str, syntax: str, values: int, allocated: int
+    ds: Dataset, name: str, keyword: str, syntax: str, values: int, frames: int, allocated: int
 ) -> None:
     """Compare what the header declares with what is there, before anything is allocated."""
     from pydicom.uid import UID
@@ -299,8 +314,13 @@ def _check_length(
     if UID(syntax).is_encapsulated:
         if held == 0:
             raise ImageError(f"{name}: {keyword}: is empty; fetch the file again")
+        if frames > held // 8:  # a frame is one item or more, and an item has a head of 8 bytes
+            raise ImageError(
+                f"{name}: NumberOfFrames: {frames} declared, {keyword} has room for {held // 8}; "
+                "fetch the file again"
+            )
         return
-    needed = (values * allocated + 7) // 8
+    needed = (values * frames * allocated + 7) // 8
     if text(ds, "PhotometricInterpretation").upper() == "YBR_FULL_422":
         needed = needed * 2 // 3  # two pixels share their chroma (PS3.3 C.7.6.3.1.2)
     if held < needed:
@@ -339,7 +359,10 @@ def integer(ds: Dataset, name: str, keyword: str, default: int | None = None) ->
     value = ds.get(keyword)
     if value is None or value == "":
         if default is None:
-            raise ImageError(f"{name}: {keyword}: is missing; the image cannot be read without it")
+            raise ImageError(
+                f"{name}: {keyword}: is missing and the image cannot be read without it; "
+                "repair the header"
+            )
         return default
     try:
         return int(value)

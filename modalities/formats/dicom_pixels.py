@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from modalities.formats import codecs
 from modalities.formats.dicom_header import (
@@ -18,7 +19,8 @@ from modalities.formats.dicom_header import (
     text,
 )
 from modalities.formats.hush import hushed
-from modalities.image import ImageError, RawImage, Window, WindowFunction
+from modalities.formats.jpeg import check_scans, measure
+from modalities.image import ImageError, RawImage, Region, Window, WindowFunction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +38,8 @@ _LABELS = (
     *("abdomen", "bone", "brain", "chest", "head", "liver", "lung", "mediastinum", "spine"),
     *("soft tissue", "soft_tissue", "stroke", "subdural", "normal", "harder", "softer", "user"),
 )
+# RescaleType and ModalityLUTType, PS3.3 C.11.1.1.2. US is "unspecified".
+_UNITS = ("", "HU", "OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 # In this order, so that the bits do not depend on what else is installed.
 _DECODERS = ("pydicom", "pillow", codecs.NAME)
 
@@ -66,6 +70,7 @@ def single(header: Header, index: int) -> RawImage:
         provenance=provenance,
         kind=header.kind,
         spacing_mm=spacing_of(header, index, notes),
+        picture=_picture(header),
         warnings=notes,
     )
     if header.colour:
@@ -74,11 +79,19 @@ def single(header: Header, index: int) -> RawImage:
         raw.display_range = (0.0, float(top))
         return raw
     values, unit, changed = _rescaled(header, index, stored, notes)
+    unit = unit if unit in _UNITS else "US"  # other text may be anything, a name too
     raw.values = values[None]
     raw.inverted = header.photometric == "MONOCHROME1"
-    raw.windows = _windows(header, index, notes)
+    raw.windows = windows_of(header, index, notes)
     raw.padding = _padding(header, stored)
     raw.physical = True
+    # PS3.3 C.8.11.3.1.2: with the sign 1 a lower value is less intensity, so not a negative.
+    if (
+        not changed
+        and text(ds, "PixelIntensityRelationship").upper() == "LIN"
+        and text(ds, "PixelIntensityRelationshipSign") == "1"
+    ):
+        raw.intensity = "linear"
     raw.hounsfield = unit in ("", "HU")
     raw.provenance["rescale_type"] = unit or None
     if header.kind == "ct" and not changed:
@@ -150,10 +163,14 @@ def _in_bits(header: Header, array: NDArray[Any]) -> NDArray[Any]:
     if header.bits_stored == header.bits_allocated:
         return array
     shift = header.high_bit + 1 - header.bits_stored
-    wide = (array.astype(np.int64) >> shift) & ((1 << header.bits_stored) - 1)
+    wide = array.astype(np.int32 if header.bits_allocated <= 16 else np.int64)
+    # In place: the largest images fill half a gigabyte.
+    np.right_shift(wide, shift, out=wide)
+    np.bitwise_and(wide, (1 << header.bits_stored) - 1, out=wide)
     if header.signed:
         sign = 1 << (header.bits_stored - 1)
-        wide = (wide ^ sign) - sign
+        np.bitwise_xor(wide, sign, out=wide)
+        np.subtract(wide, sign, out=wide)
     return wide
 
 
@@ -169,7 +186,7 @@ def _check_stream(header: Header, index: int) -> Header:
             f"{header.name}: PixelData: frame {index} of {header.frames} cannot be found "
             f"({type(error).__name__}); fetch the file again"
         ) from None
-    found = _stream(stream)
+    found = measure(stream)
     if found is None:
         return header
     if (found.width, found.height) != (header.columns, header.rows):
@@ -177,35 +194,14 @@ def _check_stream(header: Header, index: int) -> Header:
             f"{header.name}: Columns x Rows: the header says {header.columns}x{header.rows}, "
             f"the compressed image is {found.width}x{found.height}; repair the header"
         )
+    if found.samples != header.samples:
+        raise ImageError(
+            f"{header.name}: SamplesPerPixel: the header says {header.samples}, the compressed "
+            f"image has {found.samples}; repair the header"
+        )
+    check_scans(stream, found.width * found.height * found.samples, header.name)
     # A signed JPEG 2000 image under PixelRepresentation 0: the image itself is to be believed.
     return replace(header, signed=True) if found.signed else header
-
-
-class _Stream(NamedTuple):
-    width: int
-    height: int
-    signed: bool
-
-
-def _stream(data: bytes) -> _Stream | None:
-    """What a JPEG, JPEG-LS or JPEG 2000 image says about itself; None for another stream."""
-    if data[:2] == b"\xff\xd8":  # ISO 10918-1 B.2.2, ISO 14495-1 C.2.2
-        at = 2
-        while at + 9 < len(data) and data[at] == 0xFF:
-            marker = data[at + 1]
-            if marker == 0xFF:
-                at += 1
-                continue
-            if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-                height, width = struct.unpack_from(">HH", data, at + 5)
-                return _Stream(width, height, False) if height else None
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        return None
-    at = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # ISO 15444-1 A.5.1
-    if at < 0 or len(data) <= at + 42:
-        return None
-    right, bottom, left, top = struct.unpack_from(">IIII", data, at + 8)
-    return _Stream(right - left, bottom - top, bool(data[at + 42] & 0x80))
 
 
 def _colour(header: Header, stored: NDArray[Any]) -> tuple[NDArray[Any], int]:
@@ -217,7 +213,10 @@ def _colour(header: Header, stored: NDArray[Any]) -> tuple[NDArray[Any], int]:
         return stored, (1 << header.bits_stored) - 1
     try:
         with hushed():
+            _check_segments(header)
             rgb = np.asarray(apply_color_lut(stored.astype(np.int64), header.ds))
+    except ImageError:
+        raise
     except Exception as error:
         raise ImageError(
             f"{header.name}: PaletteColorLookupTable: cannot be applied "
@@ -228,6 +227,35 @@ def _colour(header: Header, stored: NDArray[Any]) -> tuple[NDArray[Any], int]:
     if not (rgb & 0xFF).any():  # 8-bit colours in the high bytes of a 16-bit table
         return rgb[..., :3] >> 8, 255
     return rgb[..., :3], 65535
+
+
+def _check_segments(header: Header) -> None:
+    """Refuse segmented palettes (PS3.3 C.7.9.2) that unfold to more than a table may hold."""
+    ds = header.ds
+    for colour in ("Red", "Green", "Blue"):
+        packed = ds.get(f"Segmented{colour}PaletteColorLookupTableData")
+        descriptor = numbers(ds, header.name, f"{colour}PaletteColorLookupTableDescriptor")
+        if not isinstance(packed, bytes) or len(descriptor) != 3:
+            continue
+        if descriptor[2] == 8:
+            words = list(packed)
+        else:
+            words = list(struct.unpack(f"<{len(packed) // 2}H", packed[: len(packed) // 2 * 2]))
+        at = total = 0
+        while at + 1 < len(words) and total <= 65536:
+            kind, length = words[at : at + 2]
+            if kind == 2:
+                raise ImageError(
+                    f"{header.name}: Segmented{colour}PaletteColorLookupTableData: indirect "
+                    "segments are not supported; store the table unsegmented"
+                )
+            total += length
+            at += 2 + (length if kind == 0 else 1)
+        if total > 65536:
+            raise ImageError(
+                f"{header.name}: Segmented{colour}PaletteColorLookupTableData: unfolds to more "
+                "than 65536 entries; repair the header"
+            )
 
 
 def _rescaled(
@@ -245,16 +273,31 @@ def _rescaled(
         m, b = (slope or [1.0])[0], (intercept or [0.0])[0]
         if m == 0:
             raise ImageError(f"{name}: RescaleSlope: is 0, so every pixel is the same; repair it")
-        return (stored.astype(np.float64) * m + b).astype(np.float32), unit, True
+        if not abs(m) * 2.0**header.bits_allocated + abs(b) < np.finfo(np.float32).max:
+            raise ImageError(f"{name}: RescaleSlope: gives values beyond all bounds; repair it")
+        return _by_rows(stored, lambda part: part.astype(np.float64) * m + b), unit, True
     luts = items(ds, "ModalityLUTSequence")
     if luts:
         table, first, _ = _lookup_table(luts[0], name, "ModalityLUTSequence", header.signed)
-        at = np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)
-        return table[at].astype(np.float32), text(luts[0], "ModalityLUTType").upper(), True
+        last = len(table) - 1
+        values = _by_rows(stored, lambda p: table[np.clip(p.astype(np.int64) - first, 0, last)])
+        return values, text(luts[0], "ModalityLUTType").upper(), True
     values = stored.astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError(f"{name}: {header.pixels}: some pixels are not finite numbers")
     return values, unit, False
+
+
+def _by_rows(
+    stored: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> NDArray[np.float32]:
+    """`change`, a strip of rows at a time: its intermediate arrays are wide."""
+    import numpy as np
+
+    values = np.empty(stored.shape, np.float32)
+    for top in range(0, len(stored), 512):
+        values[top : top + 512] = change(stored[top : top + 512])
+    return values
 
 
 def _lookup_table(
@@ -284,7 +327,7 @@ def _lookup_table(
     return table[:count], first, bits
 
 
-def _windows(header: Header, index: int, notes: list[str]) -> tuple[Window, ...]:
+def windows_of(header: Header, index: int, notes: list[str]) -> tuple[Window, ...]:
     """The file's windows, then its VOI LUTs."""
     name = header.name
     voi = holder(header, index, "FrameVOILUTSequence")
@@ -346,6 +389,41 @@ def spacing_of(header: Header, index: int, notes: list[str]) -> tuple[float, flo
             notes.append("the spacing is the detector's (ImagerPixelSpacing), not the patient's")
         return values[0], values[1]
     return None
+
+
+def _picture(header: Header) -> Region | None:
+    """The largest 2-D region of an ultrasound screen (PS3.3 C.8.5.5), within the screen."""
+    name = header.name
+    found = []
+    for item in items(header.ds, "SequenceOfUltrasoundRegions"):
+        sound(item, name)
+        ends = [
+            numbers(item, name, f"RegionLocation{end}")
+            for end in ("MinX0", "MinY0", "MaxX1", "MaxY1")
+        ]
+        if text(item, "RegionSpatialFormat") != "1" or any(len(end) != 1 for end in ends):
+            continue
+        left, top, right, bottom = (int(end[0]) for end in ends)
+        left, top = max(0, left), max(0, top)
+        # The corners are pixels of the region; some write the first pixel beyond it.
+        right, bottom = min(right, header.columns - 1), min(bottom, header.rows - 1)
+        if right < left or bottom < top:
+            continue
+        found.append(
+            Region(left, top, right - left + 1, bottom - top + 1, _region_spacing(item, name))
+        )
+    return max(found, key=lambda region: region.width * region.height, default=None)
+
+
+def _region_spacing(item: Dataset, name: str) -> tuple[float, float] | None:
+    """`(row, column)` in mm where the region is measured in cm both ways."""
+    sizes = []
+    for axis in "YX":
+        size = numbers(item, name, f"PhysicalDelta{axis}")
+        if text(item, f"PhysicalUnits{axis}Direction") != "3" or len(size) != 1 or size[0] == 0:
+            return None
+        sizes.append(abs(size[0]) * 10)
+    return sizes[0], sizes[1]
 
 
 def _burned(ds: Dataset) -> str | None:

@@ -161,6 +161,8 @@ def _voxels(
 
     one = shape[0] * shape[1] * shape[2] * dtype.itemsize
     declared = offset + one * shape[3]
+    if one > 4 * MAX_VALUES:
+        raise ImageError(f"{name}: dim, datatype: a volume of {one} bytes; store it as float32")
     if declared > 8 * MAX_BYTES:
         raise ImageError(f"{name}: dim: the header declares {declared} bytes, too many to read")
     packed = _is_gzip(file)
@@ -234,7 +236,8 @@ def _affine(header: Nifti1Header, name: str, notes: list[str]) -> tuple[NDArray[
         raise ImageError(f"{name}: sform/qform: the affine holds NaN or Inf; repair the header")
     if not all(float(size) > 0 for size in header["pixdim"][1:4]):
         notes.append("pixdim: a voxel size is not above 0, so the spacing is unknown")
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    axes = aff2axcodes(affine)  # type: ignore[no-untyped-call]
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-12 or None in axes:
         if coded and int(header["sform_code"]) > 0:
             raise ImageError(f"{name}: sform: the affine is singular; repair the header")
         affine = np.diag([-1.0, 1.0, 1.0, 1.0])

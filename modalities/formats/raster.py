@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modalities.formats.hush import hushed
+from modalities.formats.jpeg import check_scans
 from modalities.formats.source import Source
 from modalities.formats.tiff import check_segments
-from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
+from modalities.image import MAX_PLANE, ImageError, RawImage, slice_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +86,8 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
     with image:
         kind = str(image.format)
         _check_size(name, image.width, image.height, len(image.getbands()))
-        frames = int(getattr(image, "n_frames", 1)) if kind != "MPO" else 1
+        check_scans(data, image.width * image.height * len(image.getbands()), name)
+        frames = _count(name, image) if kind != "MPO" else 1
         frame = _frame(name, choices, frames, said, notes)
         try:
             with hushed():
@@ -113,6 +115,17 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
     )
 
 
+def _count(name: str, image: Image.Image) -> int:
+    """Number of frames; Pillow walks through the file to count them."""
+    try:
+        with hushed():
+            return int(getattr(image, "n_frames", 1))
+    except Exception as error:
+        raise ImageError(
+            f"{name}: its frames cannot be counted ({type(error).__name__}); fetch the file again"
+        ) from None
+
+
 def _bands(
     name: str, data: bytes, image: Image.Image, said: dict[str, str]
 ) -> tuple[NDArray[Any], int]:
@@ -120,7 +133,7 @@ def _bands(
     import numpy as np
 
     if image.mode.startswith("I;16") or image.mode == "I":
-        return np.asarray(image).astype(np.int64)[None], 65535
+        return np.asarray(image).astype(np.float32)[None], 65535  # exact up to 2**24
     if _png_bits(data) == 16 and image.mode not in ("1", "L"):
         deep = _opencv(name, data)
         return _over_black(deep, 65535, said), 65535
@@ -148,10 +161,12 @@ def _over_black(bands: NDArray[Any], top: int, said: dict[str, str]) -> NDArray[
 
     if bands.shape[0] not in (2, 4):
         return bands
-    colour, alpha = bands[:-1].astype(np.float64), bands[-1]
+    alpha = bands[-1]
     if int(alpha.min()) < top:
         said["alpha"] = "composed over black (default)"
-    shown: NDArray[Any] = np.rint(colour * (alpha / top)).astype(np.int64)
+    shown = np.empty((bands.shape[0] - 1, *alpha.shape), np.float32)
+    for band, colour in zip(shown, bands, strict=False):  # one at a time, to spare memory
+        band[:] = np.rint(colour * (alpha / top))
     return shown
 
 
@@ -181,7 +196,9 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
                 raise ImageError(f"{name}: the TIFF holds no page; fetch the file again")
             frame = _frame(name, choices, pages, said, notes)
             page = tiff.pages[frame].aspage()
-            _check_size(name, page.imagewidth, page.imagelength, page.samplesperpixel)
+            wide = max(1, int(page.bitspersample) // 32)  # doubles count twice
+            samples = page.samplesperpixel * page.imagedepth * wide
+            _check_size(name, page.imagewidth, page.imagelength, samples)
             check_segments(page, len(data), name)
             stored = page.asarray()
             values, top = _tiff_bands(name, page, stored, said)
@@ -238,7 +255,7 @@ def _tiff_bands(
         raise ImageError(f"{name}: SampleFormat: signed pixels; save it unsigned or as float")
     photometric = page.photometric
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        return page.colormap[:, bands[0]].astype(np.int64), 65535
+        return page.colormap[:, bands[0]], 65535
     if photometric == PHOTOMETRIC.MINISWHITE:
         grey = bands[:1]
         return (grey.max() - grey if bands.dtype.kind == "f" else top - grey), top
@@ -250,8 +267,10 @@ def _tiff_bands(
         return (_over_black(bands[:4], top, said) if bands.shape[0] >= 4 else bands), top
     if photometric == PHOTOMETRIC.SEPARATED and bands.shape[0] >= 4:
         said["colour"] = "CMYK to RGB without a profile (default)"
-        ink = bands[:4].astype(np.float64) / top
-        return np.rint((1 - ink[:3]) * (1 - ink[3]) * top).astype(np.int64), top
+        shown = np.empty((3, *bands.shape[1:]), np.float32)
+        for band, ink in zip(shown, bands[:3], strict=True):  # one at a time, to spare memory
+            band[:] = np.rint((1 - ink / top) * (1 - bands[3] / top) * top)
+        return shown, top
     raise ImageError(
         f"{name}: PhotometricInterpretation: {photometric!s} is not supported; save it as RGB"
     )
@@ -338,10 +357,10 @@ def _frame(
 def _check_size(name: str, width: int, height: int, bands: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name}: width x height: {width}x{height} holds no pixels")
-    if width * height * bands > MAX_VALUES:
+    if width * height * bands > MAX_PLANE:
         raise ImageError(
             f"{name}: {width}x{height} pixels are more than one image may hold "
-            f"({MAX_VALUES} values); crop or reduce it, or store it as a tiled TIFF"
+            f"({MAX_PLANE} values); crop or reduce it, or store it as a tiled TIFF"
         )
 
 

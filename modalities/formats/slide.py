@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from modalities.formats.hush import hushed
 from modalities.formats.source import Source
@@ -14,15 +14,24 @@ from modalities.image import MAX_VALUES, ImageError, RawImage
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from tiffslide import TiffSlide
 
-CHOICES = ("region", "mpp", "level", "size")
+CHOICES = ("region", "mpp", "level", "size", "patch")
 
 # Microns per pixel of level 0 above which the file's resolution cannot be that of a slide.
 COARSEST_MPP = 20.0
 
 # The longest edge a slide is shown with when nothing was asked.
 DEFAULT_SIZE = 2048
+
+# The edge of a patch when no size was asked, and of the thumbnail it is searched on.
+PATCH_SIZE = 512
+SEARCH_SIZE = 1024
+
+# Optical density by which the tissue of a slide must differ from its background.
+LEAST_DENSITY = 0.05
+
+# Patches with as much tissue as the fullest, within this share, are equally good.
+AS_FULL = 0.02
 
 
 def is_slide(file: Source) -> bool:
@@ -55,34 +64,71 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
         files: One file.
         choices: `region` `(x, y, width, height)` in pixels of level 0; at most one of `mpp`
             (microns per pixel of the result), `level` (of the pyramid, 0 is the finest) and
-            `size` (longest edge of the result).
+            `size` (longest edge of the result); `patch` `tissue`: a square full of tissue, `size`
+            pixels wide (512 unless asked) at `mpp` or `level` (level 0 unless asked).
 
     Raises:
         ImageError: The file is damaged, or the choice cannot be met.
     """
-    import numpy as np
-
     (file,) = files
     with _opened(file) as slide:
-        name = file.name
-        width, height = (int(n) for n in slide.dimensions)
-        said: dict[str, str] = {}
-        notes: list[str] = []
+        return assemble(file.name, slide, choices)
+
+
+class Pyramid(Protocol):
+    """What `assemble` reads from: a `TiffSlide`, or what behaves like one."""
+
+    @property
+    def dimensions(self) -> tuple[int, int]:
+        """Width and height of level 0."""
+
+    @property
+    def level_count(self) -> int:
+        """Number of levels."""
+
+    @property
+    def level_dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of every level."""
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of every level."""
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """`tiffslide.vendor`, `tiffslide.mpp-x` and `tiffslide.mpp-y`."""
+
+    def read_region(
+        self, location: tuple[int, int], level: int, size: tuple[int, int], *, as_array: bool
+    ) -> Any:  # noqa: ANN401
+        """uint8 `(H, W, 3)` of a level, from a place given in pixels of level 0."""
+
+
+def assemble(name: str, slide: Pyramid, choices: Mapping[str, object]) -> RawImage:
+    """Read what was chosen of an opened slide; see `read`."""
+    import numpy as np
+
+    width, height = (int(n) for n in slide.dimensions)
+    said: dict[str, str] = {}
+    notes: list[str] = []
+    mpp = _microns(slide)
+    if "patch" in choices:
+        region, scale = _patch(name, slide, choices, mpp, said)
+    else:
         region = _region(name, choices, width, height)
         if "region" in choices:
             said["region"] = f"{','.join(map(str, region))} (asked)"
-        mpp = _microns(slide)
         scale = _scale(name, choices, region, mpp, slide, said, notes)
-        shown = (max(1, round(region[2] / scale)), max(1, round(region[3] / scale)))
-        rgb, level = _pixels(name, slide, region, shown, scale)
-        said.setdefault("level", f"{level} (default)")
-        provenance = {
-            "format": "slide",
-            "vendor": str(slide.properties.get("tiffslide.vendor") or "generic"),
-            "slide_size": [width, height],
-            "levels": [[int(w), int(h)] for w, h in slide.level_dimensions],
-            "mpp": list(mpp) if mpp else None,
-        }
+    shown = (max(1, round(region[2] / scale)), max(1, round(region[3] / scale)))
+    rgb, level = _pixels(name, slide, region, shown, scale)
+    said.setdefault("level", f"{level} (default)")
+    provenance = {
+        "format": "slide",
+        "vendor": str(slide.properties.get("tiffslide.vendor") or "generic"),
+        "slide_size": [width, height],
+        "levels": [[int(w), int(h)] for w, h in slide.level_dimensions],
+        "mpp": list(mpp) if mpp else None,
+    }
     spacing = None
     if mpp is not None:
         spacing = (
@@ -102,7 +148,7 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 @contextlib.contextmanager
-def _opened(file: Source) -> Iterator[TiffSlide]:
+def _opened(file: Source) -> Iterator[Pyramid]:
     from tiffslide import TiffSlide
 
     with file.open() as stream:
@@ -116,7 +162,7 @@ def _opened(file: Source) -> Iterator[TiffSlide]:
                 "convert it to a tiled pyramidal TIFF"
             ) from None
         with slide, hushed():
-            yield slide
+            yield cast("Pyramid", slide)
 
 
 def _region(
@@ -136,12 +182,97 @@ def _region(
     return x, y, w, h
 
 
+def _patch(
+    name: str,
+    slide: Pyramid,
+    choices: Mapping[str, object],
+    mpp: tuple[float, float] | None,
+    said: dict[str, str],
+) -> tuple[tuple[int, int, int, int], float]:
+    """The most typical of the squares that hold the most tissue, and their scale."""
+    import numpy as np
+
+    if choices["patch"] != "tissue":
+        raise ImageError(f"{name}: patch: no {choices['patch']!r}; valid is tissue")
+    if "region" in choices:
+        raise ImageError(f"{name}: patch and region: both choose the place; give one")
+    side = int(_positive(name, "size", choices.get("size", PATCH_SIZE)))
+    said["size"] = f"{side} ({'asked' if 'size' in choices else 'default'})"
+    width, height = (int(n) for n in slide.dimensions)
+    whole = (0, 0, width, height)
+    asked = {key: choices[key] for key in ("mpp", "level") if key in choices}
+    scale = _scale(name, asked, whole, mpp, slide, said, []) if asked else 1.0
+    span = max(1, round(side * scale))
+    if side < 1 or span > min(width, height):
+        raise ImageError(
+            f"{name}: size: a patch of {side} pixels is {span} at level 0, the slide is "
+            f"{width}x{height}; choose a smaller size="
+        )
+    step = max(1.0, max(width, height) / SEARCH_SIZE)
+    thumbnail = (max(1, round(width / step)), max(1, round(height / step)))
+    density, mask = tissue(_pixels(name, slide, whole, thumbnail, step)[0])
+    if not mask.any():
+        raise ImageError(f"{name}: patch: no tissue was found; choose a region=")
+    edge = min(max(1, round(span / step)), *mask.shape)
+    area = _sums(mask.astype(np.float64), edge)
+    # Of the full ones the one that is stained like the rest: no fold, no pale edge.
+    typical = float(np.median(density[mask]))
+    odd = np.abs(_sums(np.where(mask, density, 0.0), edge) / np.maximum(area, 1) - typical)
+    odd[area < area.max() * (1 - AS_FULL)] = np.inf
+    row, column = (int(n) for n in np.unravel_index(int(np.argmin(odd)), odd.shape))
+    x, y = min(round(column * step), width - span), min(round(row * step), height - span)
+    share = area[row, column] / edge**2
+    said["patch"] = f"tissue: {x},{y},{span},{span}, {share:.0%} tissue (asked)"
+    return (x, y, span, span), span / side
+
+
+def tissue(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Mean optical density of every pixel, and whether it is tissue.
+
+    The threshold is Otsu's on the density (IEEE Trans. Syst. Man Cybern. 9(1), 1979). Black is
+    where nothing was scanned, and no tissue. Ink of a pen is taken for tissue.
+
+    Args:
+        rgb: uint8 `(H, W, 3)`.
+
+    Returns:
+        Float32 `(H, W)`, 0 for clear glass, and a mask `(H, W)`; empty where nothing stands out.
+    """
+    import cv2
+    import numpy as np
+
+    scanned = rgb.max(axis=2) > 30
+    density = -np.log10((rgb.astype(np.float32) + 1) / 256).mean(axis=2)
+    none = np.zeros(scanned.shape, bool)
+    if not scanned.any():
+        return density, none
+    values = density[scanned]
+    low, high = float(values.min()), float(values.max())
+    if high - low < LEAST_DENSITY:
+        return density, none
+    levels = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+    at, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return density, scanned & (density > low + (at + 0.5) / 255 * (high - low))
+
+
+def _sums(values: NDArray[np.float64], edge: int) -> NDArray[np.float64]:
+    """The sum over every square of this edge, by its first row and column."""
+    import cv2
+    import numpy as np
+
+    total = np.asarray(cv2.integral(values), np.float64)
+    sums: NDArray[np.float64] = (
+        total[edge:, edge:] - total[:-edge, edge:] - total[edge:, :-edge] + total[:-edge, :-edge]
+    )
+    return sums
+
+
 def _scale(
     name: str,
     choices: Mapping[str, object],
     region: tuple[int, int, int, int],
     mpp: tuple[float, float] | None,
-    slide: TiffSlide,
+    slide: Pyramid,
     said: dict[str, str],
     notes: list[str],
 ) -> float:
@@ -185,7 +316,7 @@ def _scale(
 
 def _pixels(
     name: str,
-    slide: TiffSlide,
+    slide: Pyramid,
     region: tuple[int, int, int, int],
     shown: tuple[int, int],
     scale: float,
@@ -208,6 +339,8 @@ def _pixels(
         )
     try:
         array = np.asarray(slide.read_region(region[:2], level, (across, down), as_array=True))
+    except ImageError:
+        raise
     except Exception as error:  # codecs raise many classes on damaged tiles
         raise ImageError(
             f"{name}: tiles of level {level} cannot be decoded ({type(error).__name__}); "
@@ -224,7 +357,7 @@ def _pixels(
     return np.asarray(picture), level
 
 
-def _microns(slide: TiffSlide) -> tuple[float, float] | None:
+def _microns(slide: Pyramid) -> tuple[float, float] | None:
     import math
 
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import hashlib
 import io
+import os
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -15,8 +19,8 @@ from modalities.image import MAX_VALUES, ImageError
 
 Format = Literal["dicom", "nifti", "raster", "tiff"]
 
-# A compressed file may not unpack to more than this many bytes.
-MAX_BYTES = 8 * MAX_VALUES
+# Neither a file nor what it unpacks to may be larger than this where it is read as a whole.
+MAX_BYTES = 4 * MAX_VALUES
 
 _HEAD = 1024
 _RASTER_MAGIC = (
@@ -48,17 +52,34 @@ _UNSUPPORTED = (
 
 @dataclass(frozen=True)
 class Source:
-    """One file or one block of bytes."""
+    """One file or one block of bytes.
+
+    Attributes:
+        name: For messages: the path as it was given.
+        path: Where to read it, or None when there is only `data`.
+        data: The bytes, or None when there is a `path`.
+    """
 
     name: str
     path: Path | None = None
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
 
     def open(self) -> BinaryIO:
-        """The bytes as a seekable stream."""
-        if self.path is not None:
-            return self.path.open("rb")
-        return io.BytesIO(self.data or b"")
+        """The bytes as a seekable stream.
+
+        Raises:
+            ImageError: There is no regular file any more: pipes and devices are not read.
+        """
+        if self.path is None:
+            return io.BytesIO(self.data or b"")
+        # O_NONBLOCK: should a pipe have taken the file's place, opening it must not wait.
+        stream = open(  # noqa: SIM115  (the caller closes it)
+            self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
+        )
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            stream.close()
+            raise ImageError(f"{self.name}: not a regular file; give a file or a folder")
+        return stream
 
     def size(self) -> int:
         """Number of bytes."""
@@ -67,7 +88,12 @@ class Source:
     def read(self) -> bytes:
         """All bytes; refuses a file too large to be one image."""
         if self.size() > MAX_BYTES:
-            raise ImageError(f"{self.name}: {self.size()} bytes is too large for one image")
+            raise ImageError(
+                f"{self.name}: {self.size()} bytes are more than the {MAX_BYTES} one image may "
+                "have; split it, or store it as a tiled TIFF"
+            )
+        if self.data is not None:
+            return self.data
         with self.open() as stream:
             return stream.read()
 
@@ -80,26 +106,43 @@ class Source:
         return digest.hexdigest()
 
 
-def resolve(source: object) -> tuple[list[Source], bool]:
+def _inline(uri: str) -> bytes:
+    """The bytes of a base64 data URI (RFC 2397); its media type is not believed."""
+    head, comma, body = uri.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ImageError("<data URI>: source: expected data:image/png;base64,...")
+    if len(body) > MAX_BYTES:
+        raise ImageError("<data URI>: source: is too large for one image; save it as a file")
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("<data URI>: source: the base64 is damaged; encode it again") from None
+
+
+def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
     """The files behind `source`, and whether they are meant as one series.
 
     Args:
-        source: A path, bytes, a folder, or a list of paths.
+        source: A path, bytes, a base64 data URI, a folder, or a list of paths.
+        root: A folder that every file must lie in once symbolic links are followed, or None.
 
     Raises:
-        ImageError: Nothing readable is there.
+        ImageError: Nothing readable is there, or it lies outside `root`.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return [Source("<bytes>", data=bytes(source))], False
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return [Source("<data URI>", data=_inline(source))], False
     if isinstance(source, str) and "://" in source:
         raise ImageError(f"{source}: addresses are not fetched; download the file first")
+    inside = _root(root)
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir():
-            return _folder(path), True
-        return _with_companion(_file(path)), False
+        if _mode(path) == "folder":
+            return _folder(path, inside), True
+        return _with_companion(_file(path, inside), inside), False
     if isinstance(source, Sequence) and source:
-        files = [_file(Path(item)) for item in source if isinstance(item, str | Path)]
+        files = [_file(Path(item), inside) for item in source if isinstance(item, str | Path)]
         if len(files) != len(source):
             raise ImageError("source: a series is a list of paths, something else is in it")
         return files, True
@@ -109,25 +152,12 @@ def resolve(source: object) -> tuple[list[Source], bool]:
     )
 
 
-def fingerprint(source: object) -> str:
-    """sha256 of the source bytes, in hex; reads them but decodes nothing.
-
-    One file: the digest `sha256sum` prints. A series: the digest of the sorted digests of its
-    files, so that neither the order nor the names of the files matter.
-
-    Raises:
-        ImageError: The source cannot be read.
-    """
-    files, _ = resolve(source)
-    return digest(files)
-
-
 def digest(files: Sequence[Source]) -> str:
     """`fingerprint` of files already resolved."""
     try:
         digests = sorted(file.sha256() for file in files)
     except OSError as error:
-        raise ImageError(f"{files[0].name}: cannot be read ({error.strerror})") from None
+        raise ImageError(f"{files[0].name}: cannot be read ({error.strerror}); check it") from None
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -143,7 +173,7 @@ def detect(source: Source) -> Format:
         with source.open() as stream:
             head = stream.read(_HEAD)
     except OSError as error:
-        raise ImageError(f"{source.name}: cannot be read ({error.strerror})") from None
+        raise ImageError(f"{source.name}: cannot be read ({error.strerror}); check it") from None
     if not head:
         raise ImageError(f"{source.name}: the file is empty; fetch it again")
     if head.startswith(b"\x1f\x8b"):
@@ -187,35 +217,69 @@ def _gzip_head(source: Source) -> bytes:
             ) from None
 
 
-def _file(path: Path) -> Source:
-    name = str(path)
+def _mode(path: Path) -> Literal["file", "folder"]:
+    """What a path is, asked without opening it: opening a pipe would wait for its other end."""
     try:
-        if not path.exists():
-            raise ImageError(f"{name}: no such file")
-        if not path.is_file():
-            raise ImageError(f"{name}: not a regular file")
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read ({error.strerror})") from None
-    return Source(name, path=path)
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        why = getattr(error, "strerror", None) or "impossible name"
+        raise ImageError(f"{path}: cannot be read ({why}); check the path") from None
+    if stat.S_ISDIR(found.st_mode):
+        return "folder"
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError(f"{path}: not a regular file; give a file or a folder")
+    if found.st_size == 0:  # the kernel's pseudo-files too, some of which never end
+        raise ImageError(f"{path}: the file is empty; fetch it again")
+    return "file"
 
 
-def _with_companion(file: Source) -> list[Source]:
+def _root(root: object) -> Path | None:
+    if root is None:
+        return None
+    if not isinstance(root, str | Path) or not Path(root).is_dir():
+        raise ImageError(f"root: {root!r} is no folder; give the folder the files lie in")
+    return Path(os.path.realpath(root))
+
+
+def _inside(path: Path, root: Path | None) -> Path:
+    """Where to read `path`: with links followed and found within `root`, if there is one."""
+    if root is None:
+        return path
+    if ".." in path.parts:
+        raise ImageError(f"{path}: '..' is not allowed below a root; give the plain path")
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(root):
+        raise ImageError(f"{path}: lies outside the root folder; copy it there")
+    return real
+
+
+def _file(path: Path, root: Path | None) -> Source:
+    real = _inside(path, root)
+    if _mode(path) == "folder":
+        raise ImageError(f"{path}: a folder, not a regular file; list the files in it")
+    return Source(str(path), path=real)
+
+
+def _with_companion(file: Source, root: Path | None) -> list[Source]:
     """NIfTI pairs keep header and data apart; both are the source."""
-    path = file.path
-    if path is None or path.suffix.lower() not in (".hdr", ".img"):
+    path = Path(file.name)
+    if path.suffix.lower() not in (".hdr", ".img"):
         return [file]
     other = path.with_suffix(".img" if path.suffix.lower() == ".hdr" else ".hdr")
     if not other.is_file():
         missing = "data" if other.suffix == ".img" else "header"
-        raise ImageError(f"{file.name}: its {missing} file {other.name} is missing")
-    pair = [file, Source(str(other), path=other)]
+        raise ImageError(f"{file.name}: its {missing} file {other.name} is missing; put it beside")
+    pair = [file, _file(other, root)]
     return pair if path.suffix.lower() == ".hdr" else pair[::-1]
 
 
-def _folder(folder: Path) -> list[Source]:
+def _folder(folder: Path, root: Path | None) -> list[Source]:
+    _inside(folder, root)
     files = []
     for path in sorted(_regular_files(folder)):
-        file = Source(str(path), path=path)
+        file = Source(str(path), path=_inside(path, root))
         with contextlib.suppress(ImageError):  # a README beside the slices is no slice
             if detect(file) == "dicom":
                 files.append(file)
@@ -228,4 +292,4 @@ def _regular_files(folder: Path) -> Iterator[Path]:
     try:
         yield from (path for path in folder.iterdir() if path.is_file())
     except OSError as error:
-        raise ImageError(f"{folder}: cannot be read ({error.strerror})") from None
+        raise ImageError(f"{folder}: cannot be read ({error.strerror}); check the path") from None

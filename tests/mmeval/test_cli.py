@@ -241,6 +241,25 @@ def test_an_image_is_described_and_written_as_a_model_sees_it(
     assert np.array_equal(np.asarray(Image.open(out)), np.stack([grey] * 3, axis=2))
 
 
+def test_window_and_slice_have_options_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nibabel as nib
+
+    volume = np.random.default_rng(0).normal(0, 500, (6, 5, 9)).astype(np.float32)
+    path = tmp_path / "v.nii"
+    nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+    base = ("image", path, "--modality", "ct", "--json")
+    assert run_main(*base, "--window", "lung", "--slice", "0.5") == 0
+    short = json.loads(capsys.readouterr().out)
+    assert run_main(*base, "--choice", "window=lung", "--choice", "slice=0.5") == 0
+    assert short == json.loads(capsys.readouterr().out)
+    assert short["choices"]["window"] == "lung -600/1500 (asked)"
+    assert short["choices"]["slice"] == "4 of 9 (asked)"
+    assert run_main(*base, "--choice", "slice=1", "--slice", "2") != 0
+    assert "slice: is chosen twice" in capsys.readouterr().err
+
+
 def test_degrading_is_seeded(picture: Path, tmp_path: Path) -> None:
     outs = [tmp_path / f"{i}.png" for i in range(3)]
     for out, seed in zip(outs, (1, 1, 2), strict=True):

@@ -127,7 +127,12 @@ def test_a_picture_of_unknown_kind_is_a_photo_and_says_so(picture: Path) -> None
 def test_provenance_is_plain_json(picture: Path) -> None:
     provenance = modalities.load(picture, "xray", window=(100, 50)).provenance
     assert json.loads(json.dumps(provenance)) == provenance
-    assert provenance["choices"] == {"modality": "xray", "window": "100/50 (asked)"}
+    assert provenance["choices"] == {
+        "modality": "xray",
+        "window": "100/50 (asked)",
+        "domain": "none (default)",
+        "crop": "none (default)",
+    }
     assert provenance["format"] == "png"
 
 
