@@ -357,7 +357,7 @@ class Score:
         parsed: The answer read from the text, None unless status is ``ok``.
         rule: Name of the rule that read it; `span` is where in the text.
         correct: 1 or 0; everything that is not ``ok`` is 0.
-        value: IoU for a box, otherwise `correct`.
+        value: IoU for a box, token F1 for an open answer, otherwise `correct`.
         confidence: By name: ``{"option": 0.93}``.
     """
 
