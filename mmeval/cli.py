@@ -101,18 +101,39 @@ def _parser() -> argparse.ArgumentParser:
     degrade = command(
         "degrade",
         _degrade,
-        "degrade an image and write it as PNG",
+        "degrade an image or a folder of them, or show all severities on one sheet",
         """\
         examples:
           mmeval degrade chest.dcm worse.png --degradation general/gaussian_noise:3
           mmeval degrade head.nii.gz worse.png --modality ct --choice slice=12 \\
               --degradation ct/low_dose:4+general/jpeg:2
+          mmeval degrade films/ films-noisy/ --degradation general/shot_noise:2 --seed 7
+          mmeval degrade chest.dcm sheet.png --grid
+          mmeval degrade chest.dcm sheet.png --grid --degradation 'general/*_blur'
+
+        A folder is degraded file by file; OUT gets degraded.jsonl with every number used. The
+        random numbers of an image depend on its bytes and the seed alone, so a picture can be made
+        again at any time. `mmeval list degradations` names them all.
         """,
     )
-    degrade.add_argument("file", metavar="IN", type=Path)
-    degrade.add_argument("out", metavar="OUT", type=Path, help="a .png file")
-    degrade.add_argument("--degradation", metavar="SPEC", required=True)
-    degrade.add_argument("--seed", type=int, default=0)
+    degrade.add_argument("file", metavar="IN", type=Path, help="image file, or a folder")
+    degrade.add_argument("out", metavar="OUT", type=Path, help="a .png file; a folder for a folder")
+    degrade.add_argument(
+        "--degradation",
+        metavar="SPEC",
+        action="append",
+        default=[],
+        help="NAME:SEVERITY, several joined by +; with --grid a name or pattern, may be repeated",
+    )
+    degrade.add_argument("--seed", type=int, default=0, help="of the random numbers (default 0)")
+    degrade.add_argument(
+        "--grid",
+        action="store_true",
+        help="a contact sheet: degradations in rows, severities in columns, PSNR and SSIM",
+    )
+    degrade.add_argument(
+        "--series", action="store_true", help="IN is the folder of one series, not of many images"
+    )
     _image_options(degrade)
     phantom = command("phantom", _phantom, "write simulated images and their questions")
     phantom.add_argument("out", metavar="OUT", type=Path, help="an empty or new folder")
@@ -326,31 +347,44 @@ def _image(args: argparse.Namespace) -> int:
         for key, value in facts.items():
             print(f"{key:12} {value}")
     if args.png:
-        _write_png(args.png, image.render(args.size))
+        from mmeval.sweep import write_png
+
+        write_png(args.png, image.render(args.size))
     return OK
 
 
 def _degrade(args: argparse.Namespace) -> int:
-    from mmeval.running import render
+    from mmeval import sweep
 
     reference = _reference(args)
-    image = render.load(args.file, reference)
-    identity = render.image_id(str(image.provenance["sha256"]), reference)
-    worse = render.degrade(image, args.degradation, id=identity, seed=args.seed)
-    _write_png(args.out, worse.render(args.size))
-    print(args.out)
+    how: dict[str, Any] = {
+        "modality": args.modality,
+        "choices": dict(reference.choices),
+        "seed": args.seed,
+    }
+    folder = args.file.is_dir() and not args.series
+    if args.grid:
+        if folder:
+            raise MmevalError(f"{args.file}: --grid shows one image; name a file, or add --series")
+        how |= {"tile": args.size} if args.size else {}
+        sweep.write_png(args.out, sweep.contact_sheet(args.file, args.degradation, **how))
+        print(args.out)
+        return OK
+    if len(args.degradation) != 1:
+        raise MmevalError("--degradation: give one spec; join several steps with '+'")
+    spec, how["size"] = args.degradation[0], args.size
+    if not folder:
+        sweep.degrade_file(args.file, args.out, spec, **how)
+        print(args.out)
+        return OK
+    written, failures = sweep.degrade_folder(args.file, args.out, spec, **how)
+    print(f"{args.out}: {len(written)} pictures and {sweep.MANIFEST}")
+    if failures:
+        _say(f"failed: {len(failures)} of {len(written) + len(failures)}")
+        for name, reason in failures.items():
+            _say(f"  {name}: {reason[:300]}")
+        return FAILED
     return OK
-
-
-def _write_png(path: Path, pixels: Any) -> None:  # noqa: ANN401
-    from PIL import Image
-
-    if path.suffix.lower() != ".png":
-        raise MmevalError(f"{path}: pictures are written as .png, without loss")
-    try:
-        Image.fromarray(pixels).save(path)
-    except OSError as error:
-        raise MmevalError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _phantom(args: argparse.Namespace) -> int:

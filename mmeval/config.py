@@ -22,7 +22,11 @@ from mmeval.errors import MmevalError, did_you_mean
 __all__ = ["RunConfig", "conditions", "config_root", "load", "names", "resolve"]
 
 DEFAULT_MODEL = "phantom"
-CONFIDENCES = ("option",)
+CONFIDENCES: Mapping[str, str] = {
+    "option": "the answer's probability among the options, no extra request",
+    "voting": "1 - H/log K over `trials` answers at `vote_temperature` (MedQ-Deg); choices only",
+    "verbalized": "what the model says, 0 to 100, asked together with the answer; one more request",
+}
 _NAME = re.compile(r"\w[\w.-]*")  # also the name of a folder
 _SECRET = re.compile(r"(^|_)(api_key|key|secret|password|token)$", re.IGNORECASE)
 
@@ -37,8 +41,9 @@ class RunConfig:
         benchmarks: Specifications; in a file also names or files.
         conditions: ``clean`` and degradation specs. ``general/jpeg:1,3,5`` stands for three.
         protocol: How questions are put.
-        confidence: Which confidences to ask for; ``option`` needs no extra question.
-        trials: How often each question is asked; more than once takes a temperature to matter.
+        confidence: Which confidences to ask for, of `CONFIDENCES`; several may be combined.
+        trials: How many votes the confidence ``voting`` takes; MedQ-Deg takes 10.
+        vote_temperature: At which temperature votes are cast.
         seed: Of the degradations.
         max_new_tokens: Longest answer.
         temperature: 0 is greedy.
@@ -56,8 +61,9 @@ class RunConfig:
     benchmarks: tuple[Mapping[str, Any], ...]
     conditions: tuple[str, ...] = ("clean",)
     protocol: str = "direct"
-    confidence: tuple[str, ...] = CONFIDENCES
-    trials: int = 1
+    confidence: tuple[str, ...] = ("option",)
+    trials: int = 10
+    vote_temperature: float = 1.0
     seed: int = 0
     max_new_tokens: int = 32
     temperature: float = 0.0
@@ -299,7 +305,7 @@ def _checked(data: Mapping[str, Any], stem: str) -> RunConfig:
             raise MmevalError(f"name: {benchmark!r}: letters, digits, '-', '_' and '.' only")
         if listed.count(benchmark) > 1:
             raise MmevalError(f"benchmarks: two are called {benchmark!r}; give one another name")
-    confidence = data.get("confidence", CONFIDENCES)
+    confidence = data.get("confidence", ("option",))
     confidence = (confidence,) if isinstance(confidence, str) else tuple(confidence or ())
     for item in confidence:
         if item not in CONFIDENCES:
@@ -318,7 +324,8 @@ def _checked(data: Mapping[str, Any], stem: str) -> RunConfig:
         conditions=conditions(data.get("conditions", ["clean"])),
         protocol=protocol,
         confidence=confidence,
-        trials=_number(data, "trials", 1, least=1),
+        trials=_number(data, "trials", 10, least=2),
+        vote_temperature=_number(data, "vote_temperature", 1.0),
         seed=_number(data, "seed", 0),
         max_new_tokens=_number(data, "max_new_tokens", 32, least=1),
         temperature=_number(data, "temperature", 0.0),

@@ -9,7 +9,13 @@ from typing import Any
 from mmeval.errors import MmevalError, did_you_mean
 from mmeval.schema import LETTERS, Sample
 
-__all__ = ["PROTOCOLS", "Protocol", "get"]
+__all__ = ["PROTOCOLS", "VERBALIZED", "Protocol", "get"]
+
+#: Behind a question, where the model is to say how sure it is.
+VERBALIZED = (
+    "\nOn a second line, say how likely it is that your answer is right, from 0 to 100, "
+    "like this:\nConfidence: 80"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,18 @@ class Protocol:
         head, _, tail = self.prompts[sample.kind].partition("{question}")
         return head + sample.question + tail.replace("{options}", options)
 
-    def messages(self, sample: Sample) -> tuple[Mapping[str, Any], ...]:
-        """Returns one user message: the images first, the text last."""
+    def messages(
+        self, sample: Sample, *, verbalized: bool = False
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Returns one user message: the images first, the text last.
+
+        Args:
+            sample: What is asked.
+            verbalized: Whether to ask for a confidence from 0 to 100 behind the answer.
+        """
         content: list[dict[str, str]] = [{"type": "image"} for _ in sample.images]
-        content.append({"type": "text", "text": self.prompt(sample)})
+        text = self.prompt(sample) + (VERBALIZED if verbalized else "")
+        content.append({"type": "text", "text": text})
         return ({"role": "user", "content": content},)
 
 

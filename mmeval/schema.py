@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "LETTERS",
+    "PURPOSES",
     "SCHEMA",
     "Condition",
     "ImageRef",
@@ -41,6 +42,9 @@ SCHEMA = 1
 KINDS = ("choice", "yes_no", "open", "box")
 ROLES = ("plain", "negated", "hallucinated")
 STATUSES = ("ok", "refused", "error")
+#: Why something is asked: for the answer, as one vote of many at temperature, or with a question
+#: about the confidence itself.
+PURPOSES = ("answer", "vote", "verbalized")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _BOX = re.compile(r"\[\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\]")
 
@@ -287,6 +291,7 @@ class Request:
     candidates: tuple[str, ...] = ()
     max_new_tokens: int = 32
     temperature: float = 0.0
+    purpose: str = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +302,7 @@ class Response:
         status: ``ok``, ``refused`` or ``error``. An error is never scored as an answer.
         option_logprobs: Candidate to log-probability, renormalised over the candidates.
         latency_s: Backend seconds; a batch's time is shared equally among its requests.
+        reasoning: What a reasoning model thought before `text`, where it is told apart.
         error: The reason where status is ``error``.
     """
 
@@ -313,6 +319,8 @@ class Response:
     completion_tokens: int | None = None
     latency_s: float | None = None
     error: str | None = None
+    reasoning: str | None = None
+    purpose: str = "answer"
 
     @classmethod
     def failed(cls, request: Request, error: str) -> Self:
@@ -325,6 +333,7 @@ class Response:
             request.trial,
             status="error",
             error=error,
+            purpose=request.purpose,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -359,6 +368,8 @@ class Score:
         correct: 1 or 0; everything that is not ``ok`` is 0.
         value: IoU for a box, token F1 for an open answer, otherwise `correct`.
         confidence: By name: ``{"option": 0.93}``.
+        purpose: ``answer``, ``vote`` or ``verbalized``; accuracy is that of the answers.
+        tokens: Prompt and completion tokens together, None where the backend does not tell.
     """
 
     key: str
@@ -382,6 +393,8 @@ class Score:
     cluster: str | None = None
     chance: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    purpose: str = "answer"
+    tokens: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the score as a JSON-able dict."""

@@ -4,7 +4,7 @@
 ``config.yaml``       the configuration as resolved, without secrets
 ``environment.json``  versions, hardware, model and data fingerprints
 ``samples.jsonl``     the questions, with their benchmark
-``requests.jsonl``    the current plan: one row (key, benchmark, sample, condition, trial) a line
+``requests.jsonl``    the current plan: one row (key, benchmark, sample, condition, ...) a line
 ``responses.jsonl``   append-only; the last line of a row counts; rows outside the plan are kept
 ``scores.jsonl``      remade by ``mmeval score``, as are ``metrics.json`` and ``report.html``
 ====================  =========================================================================
@@ -27,19 +27,28 @@ __all__ = ["Row", "Store", "plan", "responses", "samples", "write_atomic"]
 
 
 class Row(NamedTuple):
-    """One planned question: which recipe (`key`) answers which sample under which condition."""
+    """One planned question: which recipe (`key`) answers which sample under which condition.
+
+    `purpose` says what for (see `mmeval.schema.PURPOSES`); votes are counted by `trial`.
+    """
 
     key: str
     benchmark: str
     sample: str
     condition: str
     trial: int
+    purpose: str = "answer"
 
     @classmethod
     def of(cls, response: Response) -> Self:
         """Returns the row that a response answers."""
         return cls(
-            response.key, response.benchmark, response.sample, response.condition, response.trial
+            response.key,
+            response.benchmark,
+            response.sample,
+            response.condition,
+            response.trial,
+            response.purpose,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict
 
@@ -30,6 +30,11 @@ METRICS: Mapping[str, str] = {
     "accuracy_clean": "accuracy on clean images over the questions of this condition",
     "mean_confidence_clean": "mean confidence on clean images over the questions of this condition",
     "calibration_shift_clean": "calibration shift on clean images over the same questions",
+    "vote_accuracy": "share of right votes, over all votes",
+    "majority_accuracy": "share of questions whose most frequent vote is right; ties share it",
+    "requests_per_question": "requests that a confidence takes beside the answer",
+    "tokens_per_question": "prompt and completion tokens per question: of the answer, or of what a "
+    "confidence takes beside it",
 }
 """Every metric a row can hold, with what it says."""
 
@@ -38,9 +43,18 @@ ECE_BINS = 15
 _SHARES = (
     "accuracy",
     "accuracy_clean",
+    "vote_accuracy",
+    "majority_accuracy",
     "paired_accuracy_negation",
     "paired_accuracy_hallucination",
 )
+#: Which responses a confidence or a metric comes from, where these are not the answers.
+_PURPOSES = {
+    "voting": "vote",
+    "vote_accuracy": "vote",
+    "majority_accuracy": "vote",
+    "verbalized": "verbalized",
+}
 _PAIRS = {"paired_accuracy_negation": "negated", "paired_accuracy_hallucination": "hallucinated"}
 
 
@@ -77,7 +91,10 @@ def aggregate(scores: Sequence[Score], n_resamples: int = 2_000, seed: int = 0) 
     with clean images use the questions answered in both conditions, so that a degradation of one
     modality is compared on that modality. Calibration uses the responses that
     have the confidence, whose source is named in the row. A negation pair counts under the tags of
-    its plain question. Several trials of a question count as several responses of its cluster.
+    its plain question. Accuracy is that of the answers; votes and verbalized confidences have
+    metrics of their own, and a verbalized confidence is compared with the answer that it came
+    with. Their rows count the unparsed, refused and failed among the votes and among the replies
+    with a verbalized confidence.
     Chance is known, not estimated, and has no interval; the interval of the ECE inherits its upward
     bias.
 
@@ -105,6 +122,7 @@ def _benchmark_rows(
 ) -> Iterator[Row]:
     values = _values(scores)
     status = np.array([score.status for score in scores])
+    purposes = np.array([score.purpose for score in scores])
     clusters = _numbers([score.cluster or score.sample for score in scores])
     pair_roles = {metric: {"plain", role} for metric, role in _PAIRS.items()}
     roles = np.array([score.role if score.group else None for score in scores], dtype=object)
@@ -114,9 +132,10 @@ def _benchmark_rows(
         _, cluster_index = np.unique(clusters[lines], return_inverse=True)
         estimates = _estimate(values, lines, cluster_index, n_resamples, seed)
         for (metric, source), (value, low, high, n) in estimates.items():
-            counted = lines
+            purpose = _PURPOSES.get(source or metric, "answer")
+            counted = lines[purposes[lines] == purpose]
             if metric in pair_roles:
-                counted = lines[[role in pair_roles[metric] for role in roles[lines]]]
+                counted = counted[[role in pair_roles[metric] for role in roles[counted]]]
             yield Row(
                 benchmark=benchmark,
                 metric=metric,
@@ -175,8 +194,11 @@ _Key = tuple[str, str | None]
 
 def _values(scores: Sequence[Score]) -> dict[_Key, FloatArray]:
     """One array over all responses for each metric and confidence source."""
-    answered = np.array([score.status != "error" for score in scores])
-    correct = np.where(answered, [float(score.correct) for score in scores], np.nan)
+    replied = np.array([score.status != "error" for score in scores])
+    purposes = np.array([score.purpose for score in scores])
+    answered = replied & (purposes == "answer")
+    right = np.where(replied, [float(score.correct) for score in scores], np.nan)
+    correct = np.where(answered, right, np.nan)
     clean = np.array([score.condition == "clean" for score in scores])
     samples = _numbers([score.sample for score in scores])
 
@@ -198,14 +220,19 @@ def _values(scores: Sequence[Score]) -> dict[_Key, FloatArray]:
             ]
         )
         values["mean_confidence", source] = confidence
-        values["calibration_shift", source] = confidence - correct
-        values["ece", source] = confidence - correct
-        values["brier", source] = (confidence - correct) ** 2
-        shift_clean = _clean_value(confidence - correct, samples, clean)
-        values["calibration_shift_change", source] = confidence - correct - shift_clean
+        shift = confidence - right
+        values["calibration_shift", source] = shift
+        values["ece", source] = shift
+        values["brier", source] = shift**2
+        shift_clean = _clean_value(shift, samples, clean)
+        values["calibration_shift_change", source] = shift - shift_clean
         matched = np.where(np.isnan(confidence), np.nan, 0.0)
         values["mean_confidence_clean", source] = _clean_value(confidence, samples, clean) + matched
         values["calibration_shift_clean", source] = shift_clean + matched
+    values |= _costs(scores, purposes)
+    if "vote" in purposes:
+        values["vote_accuracy", None] = np.where(purposes == "vote", right, np.nan)
+        values["majority_accuracy", None] = _majority(scores)
     accuracy_clean = _clean_value(correct, samples, clean)
     values["accuracy_drop", None] = accuracy_clean - correct
     values["accuracy_clean", None] = np.where(answered, accuracy_clean, np.nan)
@@ -213,6 +240,48 @@ def _values(scores: Sequence[Score]) -> dict[_Key, FloatArray]:
     return dict(
         sorted(values.items(), key=lambda item: (item[0][1] or "", order.index(item[0][0])))
     )
+
+
+def _costs(scores: Sequence[Score], purposes: npt.NDArray[np.str_]) -> dict[_Key, FloatArray]:
+    """Requests and tokens, at the answer that they were spent on; NaN where not told."""
+    answer = {
+        (score.sample, score.condition): position
+        for position, score in enumerate(scores)
+        if score.purpose == "answer"
+    }
+    values: dict[_Key, FloatArray] = {}
+    for purpose, source in (("answer", None), ("vote", "voting"), ("verbalized", "verbalized")):
+        if purpose not in purposes:
+            continue
+        requests, tokens = np.zeros(len(scores)), np.zeros(len(scores))
+        for score in scores:
+            place = answer.get((score.sample, score.condition))
+            if score.purpose == purpose and place is not None:
+                requests[place] += 1
+                tokens[place] += np.nan if score.tokens is None else score.tokens
+        asked = requests > 0
+        values["tokens_per_question", source] = np.where(asked, tokens, np.nan)
+        if source is not None:
+            values["requests_per_question", source] = np.where(asked, requests, np.nan)
+    return values
+
+
+def _majority(scores: Sequence[Score]) -> FloatArray:
+    """At each answer the share of the most frequent votes that is right; NaN without votes."""
+    cast: defaultdict[tuple[str, str], Counter[str | None]] = defaultdict(Counter)
+    for score in scores:
+        if score.purpose == "vote" and score.status != "error":
+            cast[score.sample, score.condition][score.parsed] += 1
+    values = np.full(len(scores), np.nan)
+    for position, score in enumerate(scores):
+        votes = cast.get((score.sample, score.condition))
+        if score.purpose != "answer" or not votes:
+            continue
+        readable = {vote: count for vote, count in votes.items() if vote is not None}
+        most = max(readable.values(), default=0)
+        leaders = [vote for vote, count in readable.items() if count == most]
+        values[position] = (score.gold in leaders) / len(leaders) if leaders else 0.0
+    return values
 
 
 def _clean_value(
@@ -231,7 +300,7 @@ def _pairs(scores: Sequence[Score], role: str) -> FloatArray:
     """At the plain question of each pair 1 if both are right, else 0; NaN elsewhere."""
     members: defaultdict[tuple[str, str, int], dict[str, int]] = defaultdict(dict)
     for position, score in enumerate(scores):
-        if score.group and score.role in ("plain", role):
+        if score.group and score.role in ("plain", role) and score.purpose == "answer":
             members[score.condition, score.group, score.trial][score.role] = position
     both = np.full(len(scores), np.nan)
     for pair in members.values():

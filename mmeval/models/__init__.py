@@ -17,6 +17,14 @@ BACKENDS: Mapping[str, tuple[str, str]] = {
         "mmeval.models.transformers:TransformersModel",
         "any AutoModelForImageTextToText with a chat template; option log-probabilities",
     ),
+    "vllm": (
+        "mmeval.models.vllm:VLLMModel",
+        "vLLM in this process: prefix caching, tensor parallel, whole plan streamed",
+    ),
+    "openai": (
+        "mmeval.models.openai:OpenAIModel",
+        "a server with OpenAI's chat completions: vLLM, SGLang, Ollama, transformers, hosted",
+    ),
     "mock": (
         "mmeval.models.mock:MockModel",
         "no model: answers from the pixels or from a script, for tests and dry runs",

@@ -139,14 +139,13 @@ class _Feeder(threading.Thread):
             yield item
 
     def _request(self, planned: Planned) -> Request | Response:
-        config = self.plan.config
         request = Request(
-            *planned.row,
+            **planned.row._asdict(),
             messages=planned.messages,
             images=(),
-            candidates=self.plan.candidates(planned.sample),
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
+            candidates=planned.candidates,
+            max_new_tokens=planned.max_new_tokens,
+            temperature=planned.temperature,
         )
         if planned.problem is not None:
             return Response.failed(request, planned.problem)

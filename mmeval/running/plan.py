@@ -1,4 +1,4 @@
-"""What to ask: samples x conditions x trials, each with the key of its recipe.
+"""What to ask: samples x conditions x purposes, each with the key of its recipe.
 
 The key is the sha256 of everything an answer depends on: the bytes of the source images and how
 they are read, the degradation with its parameters and version, the seed, the size shown, the
@@ -28,6 +28,8 @@ __all__ = ["Plan", "Planned"]
 
 # Rises when loading or rendering would show other pixels for the same recipe.
 RECIPE = 1
+# Room for the confidence behind an answer.
+VERBALIZED_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class Planned:
         sample: The question.
         condition: What is done to the images.
         messages: What the model is told.
+        candidates: Answers whose probabilities are asked for.
+        max_new_tokens: Longest answer.
+        temperature: 0 is greedy.
         problem: Why it cannot be asked, None if it can.
     """
 
@@ -48,6 +53,9 @@ class Planned:
     sample: Sample
     condition: Condition
     messages: tuple[Mapping[str, Any], ...]
+    candidates: tuple[str, ...]
+    max_new_tokens: int
+    temperature: float
     problem: str | None = None
 
 
@@ -95,8 +103,16 @@ class Plan:
                         if not self._applies(condition, sample):
                             self.skipped[condition.name] += 1
                             continue
-                        for trial in range(self.config.trials):
-                            yield self._planned(benchmark, sample, condition, trial)
+                        for purpose, trial in self._asked(sample):
+                            yield self._planned(benchmark, sample, condition, purpose, trial)
+
+    def _asked(self, sample: Sample) -> Iterator[tuple[str, int]]:
+        """Purposes and trials of a question: the answer, and what its confidence takes."""
+        yield "answer", 0
+        if "voting" in self.config.confidence and len(sample.candidates) > 1:
+            yield from (("vote", trial) for trial in range(self.config.trials))
+        if "verbalized" in self.config.confidence:
+            yield "verbalized", 0
 
     def _applies(self, condition: Condition, sample: Sample) -> bool:
         """A degradation is asked only where it makes sense for every image of the sample."""
@@ -111,11 +127,21 @@ class Plan:
         return bool(sample.images or sample.invalid) or condition.spec is None
 
     def _planned(
-        self, benchmark: Benchmark, sample: Sample, condition: Condition, trial: int
+        self,
+        benchmark: Benchmark,
+        sample: Sample,
+        condition: Condition,
+        purpose: str,
+        trial: int,
     ) -> Planned:
         config = self.config
         problem = sample.invalid
-        messages = self.protocol.messages(sample)
+        verbalized = purpose == "verbalized"
+        messages = self.protocol.messages(sample, verbalized=verbalized)
+        candidates = sample.candidates if "option" in config.confidence else ()
+        candidates = candidates if purpose == "answer" else ()
+        temperature = config.vote_temperature if purpose == "vote" else config.temperature
+        longest = config.max_new_tokens + (VERBALIZED_TOKENS if verbalized else 0)
         images = []
         for image in sample.images:
             sha256 = self._fingerprint(benchmark, image)
@@ -128,24 +154,22 @@ class Plan:
             "recipe": RECIPE,
             "images": images,
             "degradation": steps,
-            "seed": config.seed if steps or config.temperature > 0 else None,
+            "seed": config.seed if steps or temperature > 0 else None,
             "assume_window": config.assume_window if steps else None,
             "render_size": config.render_size,
             "messages": messages,
-            "candidates": self.candidates(sample),
-            "max_new_tokens": config.max_new_tokens,
-            "temperature": config.temperature,
+            "candidates": candidates,
+            "max_new_tokens": longest,
+            "temperature": temperature,
             "model": dict(self.identity),
             "trial": trial,
             "invalid": sample.invalid,
         }
         key = hashlib.sha256(canonical(recipe).encode()).hexdigest()
-        row = Row(key, benchmark.name, sample.id, condition.name, trial)
-        return Planned(row, benchmark, sample, condition, messages, problem)
-
-    def candidates(self, sample: Sample) -> tuple[str, ...]:
-        """Returns the answers whose probabilities are asked for."""
-        return sample.candidates if "option" in self.config.confidence else ()
+        row = Row(key, benchmark.name, sample.id, condition.name, trial, purpose)
+        return Planned(
+            row, benchmark, sample, condition, messages, candidates, longest, temperature, problem
+        )
 
     def _fingerprint(self, benchmark: Benchmark, image: ImageRef) -> str | MmevalError:
         path = benchmark.root / image.path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,11 +13,17 @@ from mmeval import store
 from mmeval.errors import MmevalError
 from mmeval.metrics import voting_confidence
 from mmeval.metrics.aggregate import Row, aggregate
-from mmeval.schema import SCHEMA, Condition, Response, Sample, Score, canonical
+from mmeval.schema import PURPOSES, SCHEMA, Condition, Response, Sample, Score, canonical
 from mmeval.scoring.extract import extract
 from mmeval.scoring.normalize import box_iou, normalize, parse_box, token_f1
 
-__all__ = ["Summary", "read_scores", "score_response", "score_run"]
+__all__ = [
+    "Summary",
+    "read_scores",
+    "score_response",
+    "score_run",
+    "verbalized_confidence",
+]
 
 IOU_THRESHOLD = 0.5
 
@@ -61,14 +68,24 @@ def score_response(response: Response, sample: Sample) -> Score:
         cluster=sample.cluster,
         chance=sample.chance,
         tags=sample.tags,
+        purpose=response.purpose,
+        tokens=_tokens(response),
     )
     if response.status != "ok":
         return score
-    answer = extract(sample.kind, response.text, sample.options)
+    text, confidence = response.text, {}
+    if response.purpose == "verbalized":
+        text, said = verbalized_confidence(text)
+        if said is None:
+            return replace(score, status="unparsed", rule="no confidence")
+        confidence = {"verbalized": said}
+    answer = extract(sample.kind, text, sample.options)
     if answer.value is None:
         return replace(score, status="unparsed", rule=answer.rule)
     correct, value = _compare(sample.kind, answer.value, sample.answer)
     probability = _option_probability(response.option_logprobs, answer.value)
+    if probability is not None:
+        confidence = {"option": probability}
     return replace(
         score,
         parsed=answer.value,
@@ -76,8 +93,42 @@ def score_response(response: Response, sample: Sample) -> Score:
         span=answer.span,
         correct=correct,
         value=value,
-        confidence={} if probability is None else {"option": probability},
+        confidence=confidence,
     )
+
+
+# The last one counts: a model may repeat the example before it answers.
+_CONFIDENCE = re.compile(r"confidence\W{1,6}(\d{1,3}(?:\.\d+)?)(?![\d.])\s*(%?)", re.IGNORECASE)
+
+
+def verbalized_confidence(text: str) -> tuple[str, float | None]:
+    r"""Reads ``Confidence: 80`` behind an answer.
+
+    Returns:
+        The text without it, and the confidence from 0 to 1. None where there is none, where it
+        exceeds 100, and where it could be a share as well as percent (``0.8``): never a guess.
+
+    Example:
+        >>> verbalized_confidence("B\nConfidence: 80")
+        ('B', 0.8)
+        >>> verbalized_confidence("B, confidence: 0.8")[1] is None
+        True
+    """
+    found = list(_CONFIDENCE.finditer(text))
+    if not found:
+        return text, None
+    last = found[-1]
+    value = float(last[1])
+    rest = text[: last.start()].rstrip(" \n,;(*_") + text[last.end() :]
+    if value > 100.0 or ("." in last[1] and value <= 1.0 and not last[2]):
+        return rest, None
+    return rest, value / 100.0
+
+
+def _tokens(response: Response) -> int | None:
+    if response.prompt_tokens is None or response.completion_tokens is None:
+        return None
+    return response.prompt_tokens + response.completion_tokens
 
 
 def _compare(kind: str, answer: str, gold: str) -> tuple[int, float]:
@@ -99,16 +150,20 @@ def _option_probability(logprobs: Mapping[str, float] | None, answer: str) -> fl
 
 
 def _with_voting(scores: list[Score], samples: Mapping[tuple[str, str], Sample]) -> list[Score]:
-    """Add the confidence "voting" where a question was asked more than once."""
-    trials: defaultdict[tuple[str, str, str], list[Score]] = defaultdict(list)
+    """Add the confidence "voting" to the answers of questions that were voted on.
+
+    A vote that cannot be read counts for no option; a question without any readable vote has no
+    voting confidence.
+    """
+    cast: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
     for score in scores:
-        trials[score.benchmark, score.sample, score.condition].append(score)
+        if score.purpose == "vote" and score.parsed is not None:
+            cast[score.benchmark, score.sample, score.condition].append(score.parsed)
     voted: list[Score] = []
     for score in scores:
-        asked = trials[score.benchmark, score.sample, score.condition]
+        votes = cast.get((score.benchmark, score.sample, score.condition), [])
         n_options = len(samples[score.benchmark, score.sample].candidates)
-        if len(asked) > 1 and n_options > 1 and score.parsed is not None:
-            votes = [trial.parsed for trial in asked if trial.parsed is not None]
+        if score.purpose == "answer" and votes and score.parsed is not None:
             voting = round(voting_confidence(votes, n_options), 6)
             voted.append(replace(score, confidence={**score.confidence, "voting": voting}))
         else:
@@ -148,6 +203,7 @@ def score_run(run_dir: Path) -> Summary:
             score.degradation or "",
             score.severity,
             score.condition,
+            PURPOSES.index(score.purpose),
             score.trial,
         )
     )

@@ -85,6 +85,7 @@ def respond(sample: Mapping[str, Any], condition: str, text: str, **fields: Any)
         "sample": sample["id"],
         "condition": condition,
         "trial": 0,
+        "purpose": "answer",
         "status": "ok",
         "text": text,
         "finish_reason": "stop",
@@ -104,7 +105,7 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "samples.jsonl", samples)
     write_jsonl(folder / "responses.jsonl", responses)
-    names = ("key", "benchmark", "sample", "condition", "trial")
+    names = ("key", "benchmark", "sample", "condition", "trial", "purpose")
     plan = [{name: response[name] for name in names} for response in responses]
     write_jsonl(folder / "requests.jsonl", plan)
     return folder

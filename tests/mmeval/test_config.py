@@ -97,7 +97,7 @@ def test_severities_of_a_condition_are_listed_one_by_one() -> None:
         ({"benchmarks": ["phantom", "phantom"]}, "two are called 'phantom'"),
         ({"protocol": "directly"}, "protocol: unknown 'directly'; did you mean 'direct'"),
         ({"confidence": "verbal"}, "confidence: unknown 'verbal'"),
-        ({"trials": 0}, "trials: expected at least 1, got 0"),
+        ({"trials": 0}, "trials: expected at least 2, got 0"),
         ({"seed": "x"}, "seed: expected a whole number, got 'x'"),
         ({"limit": True}, "limit: expected a whole number"),
         ({"assume_window": 40}, "assume_window: expected [centre, width]"),

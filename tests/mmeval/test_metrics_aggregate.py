@@ -229,15 +229,28 @@ def test_chance_is_averaged_over_questions_that_have_one_and_has_no_interval() -
     assert (row["value"], row["n"], row["ci_low"]) == (0.375, 2, None)
 
 
-def test_trials_of_a_question_are_several_answers_of_one_cluster() -> None:
-    scores = [score("1", correct=int(t < 7), trial=t) for t in range(10)]
-    scores += [score("2", correct=int(t < 3), trial=t) for t in range(10)]
-    scores += [score("1", "general/jpeg:1", correct=0, trial=t) for t in range(10)]
+def test_votes_have_an_accuracy_of_their_own() -> None:
+    scores = [score("1", correct=1), score("2", correct=0)]
+    scores += [score("1", correct=int(t < 7), trial=t, purpose="vote") for t in range(10)]
+    scores += [score("2", correct=int(t < 3), trial=t, purpose="vote") for t in range(10)]
 
     rows = aggregate(scores)
 
-    assert (find(rows, "accuracy")["value"], find(rows, "accuracy")["n"]) == (0.5, 20)
-    assert find(rows, "accuracy_drop", "general/jpeg:1")["value"] == pytest.approx(0.7)
+    assert (find(rows, "accuracy")["value"], find(rows, "accuracy")["n"]) == (0.5, 2)
+    assert (find(rows, "vote_accuracy")["value"], find(rows, "vote_accuracy")["n"]) == (0.5, 20)
+
+
+def test_tokens_are_counted_at_what_they_were_spent_on() -> None:
+    scores = [score("1", tokens=100), score("2", tokens=200)]
+    scores += [score("1", tokens=110, purpose="vote", trial=t) for t in range(5)]
+    scores += [score("2", tokens=210, purpose="vote", trial=t) for t in range(5)]
+
+    rows = aggregate(scores)
+
+    spent = {(row["metric"], row["confidence"]): row["value"] for row in rows if row["by"] is None}
+    assert spent["tokens_per_question", None] == 150
+    assert spent["tokens_per_question", "voting"] == 5 * 160
+    assert spent["requests_per_question", "voting"] == 5
 
 
 def test_benchmarks_are_kept_apart_even_where_ids_coincide() -> None:

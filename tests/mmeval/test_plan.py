@@ -88,7 +88,7 @@ def test_another_question_or_reading_is_another_key(
 
 
 def test_each_trial_has_its_own_key(make_questions: MakeQuestions) -> None:
-    assert len(set(keys(make_questions(2), trials=3))) == 6
+    assert len(set(keys(make_questions(2), confidence=["voting"], trials=3))) == 8
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from mmeval.errors import MmevalError
 from mmeval.schema import Response, Sample
 from mmeval.scoring import box_iou, normalize, score_response, score_run, token_f1
+from mmeval.scoring.run import verbalized_confidence
 from tests.mmeval.synthetic_run import (
     make_run,
     make_samples,
@@ -177,12 +178,13 @@ def test_metrics_json_holds_no_nan(tmp_path: Path) -> None:
     assert json.loads(text)["rows"][0]["value"] is None
 
 
-def test_several_trials_give_a_voting_confidence(tmp_path: Path) -> None:
+def test_votes_give_the_answer_a_voting_confidence(tmp_path: Path) -> None:
     sample = make_samples(1)[0]
-    answers = ["A"] * 7 + ["B"] * 3
-    responses = [
-        respond(sample, "clean", text, trial=trial, key=f"k{trial}")
-        for trial, text in enumerate(answers)
+    votes = ["A"] * 7 + ["B"] * 3
+    responses = [respond(sample, "clean", "B", key="k")]
+    responses += [
+        respond(sample, "clean", text, trial=trial, key=f"k{trial}", purpose="vote")
+        for trial, text in enumerate(votes)
     ]
 
     summary = score_run(write_run(tmp_path / "run", [sample], responses))
@@ -190,7 +192,58 @@ def test_several_trials_give_a_voting_confidence(tmp_path: Path) -> None:
     # Two options: 1 - H(0.7) / log 2.
     entropy = -(0.7 * math.log(0.7) + 0.3 * math.log(0.3))
     expected = 1 - entropy / math.log(2)
-    assert {score.confidence["voting"] for score in summary.scores} == {round(expected, 6)}
+    answer, *voted = summary.scores
+    assert answer.confidence["voting"] == round(expected, 6)
+    assert all(score.confidence == {} for score in voted)
+    found = {
+        (row["metric"], row["confidence"]): row["value"]
+        for row in summary.rows
+        if row["by"] is None
+    }
+    gold = sample["answer"]
+    assert found["accuracy", None] == float(gold == "B")
+    assert found["vote_accuracy", None] == {"A": 0.7, "B": 0.3}[gold]
+    assert found["majority_accuracy", None] == {"A": 1.0, "B": 0.0}[gold]
+    assert found["requests_per_question", "voting"] == 10
+
+
+def test_a_verbalized_confidence_is_compared_with_its_own_answer(tmp_path: Path) -> None:
+    samples = make_samples(2)
+    choices = [sample for sample in samples if sample["kind"] == "choice"]
+    responses = []
+    for number, (sample, said) in enumerate(zip(choices, ("90", "many"), strict=True)):
+        wrong = "AB"[sample["answer"] == "A"]
+        text = f"{sample['answer']}\nConfidence: {said}"
+        responses += [
+            respond(sample, "clean", wrong, key=f"a{number}"),
+            respond(sample, "clean", text, key=f"v{number}", purpose="verbalized"),
+        ]
+
+    rows = score_run(write_run(tmp_path / "run", choices, responses)).rows
+
+    found = {(r["metric"], r["confidence"]): r for r in rows if r["by"] is None}
+    assert found["accuracy", None]["value"] == 0
+    shift = found["calibration_shift", "verbalized"]
+    assert (shift["value"], shift["n"], shift["n_unparsed"]) == (pytest.approx(-0.1), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("B\nConfidence: 80", ("B", 0.8)),
+        ("B. Confidence: **95%**", ("B.", 0.95)),
+        ("yes\nconfidence = 100", ("yes", 1.0)),
+        ("Confidence: 80\nno wait\nB\nConfidence: 30", ("Confidence: 80\nno wait\nB", 0.3)),
+        ("B\nConfidence: 0.8", ("B", None)),
+        ("B\nConfidence: 0.8%", ("B", 0.008)),
+        ("B\nConfidence: 120", ("B", None)),
+        ("B\nConfidence: high", ("B\nConfidence: high", None)),
+        ("B", ("B", None)),
+    ],
+)
+def test_a_confidence_is_read_strictly(text: str, expected: tuple[str, float | None]) -> None:
+    rest, value = verbalized_confidence(text)
+    assert (rest.strip("*% "), value) == (expected[0], pytest.approx(expected[1]))
 
 
 def test_an_answer_to_an_unknown_question_is_an_error(tmp_path: Path) -> None:
