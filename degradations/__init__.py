@@ -7,15 +7,27 @@ Importing this package loads no torch: listing, parsing and looking up are cheap
 
 Example:
     >>> import degradations
-    >>> (step,) = degradations.parse("general/gaussian_noise:3")
+    >>> (step,) = degradations.parse("general/rotation:3")
     >>> degradations.get(step.name).parameters(step.severity)
-    {'sigma': 0.18}
+    {'angle_deg': 12.0}
 """
 
 from __future__ import annotations
 
-from degradations import ct, general, pathology
+from degradations import (
+    ct,
+    dermoscopy,
+    endoscopy,
+    fundus,
+    general,
+    mri,
+    oct,
+    pathology,
+    ultrasound,
+    xray,
+)
 from degradations.degradation import (
+    DOMAINS,
     Curve,
     Degradation,
     DegradationError,
@@ -28,10 +40,13 @@ from degradations.degradation import (
     names,
     parse,
     register,
+    replay,
+    touched,
 )
 from degradations.keys import Key
 
 __all__ = [
+    "DOMAINS",
     "Curve",
     "Degradation",
     "DegradationError",
@@ -41,11 +56,20 @@ __all__ = [
     "Step",
     "apply",
     "ct",
+    "dermoscopy",
+    "endoscopy",
     "explain",
+    "fundus",
     "general",
     "get",
+    "mri",
     "names",
+    "oct",
     "parse",
     "pathology",
     "register",
+    "replay",
+    "touched",
+    "ultrasound",
+    "xray",
 ]

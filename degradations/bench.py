@@ -1,7 +1,10 @@
-"""Speed of every degradation: ``python -m degradations.bench [--size N] [--json]``.
+"""Speed of every degradation: ``python -m degradations.bench [--device cpu] [--peers]``.
 
-One image per call on one thread, severity 3, best of several calls: other work on the machine can
-only slow a call down. ``torch.randn`` and a copy of the same tensor are timed beside them.
+Images per second at 512 by 512, gray and RGB, one image and sixteen per call, at severity 3. With
+``--peers`` each operation is set to the strength that other libraries are given, and timed beside
+those of them that are installed: all take turns in one run, so that other work on the machine
+slows them alike, and the median of the rounds counts. Pictures are uint8 (H, W, C), as files are
+decoded, unless ``--dtype float32``; a peer gets the type it wants, and making it is not timed.
 """
 
 from __future__ import annotations
@@ -9,100 +12,271 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import platform
+import statistics
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Call = Callable[[], object]
+
+#: The strength at which peers are timed; those of their names that say it differently agree.
+STRENGTHS: Mapping[str, Mapping[str, float]] = {
+    "general/gaussian_noise": {"sigma": 0.18},
+    "general/shot_noise": {"photons": 12.0, "linear_light": 0.0},
+    "general/speckle_noise": {"sigma": 0.35},
+    "general/impulse_noise": {"amount": 0.09},
+    "general/gaussian_blur": {"sigma_px": 3.0},
+    "general/defocus_blur": {"radius_px": 6.0, "linear_light": 0.0},
+    "general/motion_blur": {"length_px": 31.0, "angle_deg": 30.0, "linear_light": 0.0},
+    "general/zoom_blur": {"factor": 1.2, "linear_light": 0.0},
+    "general/low_resolution": {"scale": 0.4, "interpolated": 0.0, "share": 1.0},
+    "general/jpeg": {"quality": 15},
+    "ct/low_dose": {"views": 180.0, "photons": 1e5, "electronic": 10.0},
+    "ct/sparse_view": {"views": 180.0, "kept": 45.0},
+    "general/brightness_up": {"shift": 0.3},
+    "general/brightness_down": {"shift": -0.3},
+    "general/contrast_up": {"factor": 1.3},
+    "general/contrast_down": {"factor": 0.7},
+    "general/gamma_up": {"gamma": 1.5},
+    "general/gamma_down": {"gamma": 0.7},
+    "general/bit_depth": {"levels": 16},
+    "general/saturation_up": {"factor": 1.4},
+    "general/saturation_down": {"factor": 0.6},
+    "general/hue": {"angle_deg": 36.0},
+    "general/black_corner": {"radius_px": 256.0, "edge_px": 1.0},
+    "general/characters": {"count": 11.0, "height_px": 3.15},
+    "general/rotation": {"angle_deg": 10.0},
+    "general/translation": {"right_px": 51, "down_px": 51},
+    "mri/motion": {"shift_px": 10.0, "angle_deg": 3.0},
+    "mri/ghosting": {"phase": 0.8, "period_lines": 4.0},
+    "mri/spike": {"ratio": 1.0, "across_cycles": 14.0, "down_cycles": 14.0},
+    "mri/gibbs": {"cutoff_cycles": 145.0},
+    "mri/rician": {"sigma": 0.05},
+    "mri/anisotropy": {"thickness": 3.0 / 512.0},
+}
 
 
-def measure(size: int, repeats: int, device: str) -> list[dict[str, float | str]]:
-    """Time every degradation on one gray or colour image.
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        name: Degradation, or a primitive in brackets.
+        channels: 1 or 3.
+        batch: Images per call.
+        images_per_second: Median of the rounds.
+        peers: The same for other libraries.
+    """
+
+    name: str
+    channels: int
+    batch: int
+    images_per_second: float
+    peers: Mapping[str, float]
+
+    @property
+    def ratio(self) -> float | None:
+        """Our speed over that of the fastest peer; None without peers."""
+        return self.images_per_second / max(self.peers.values()) if self.peers else None
+
+
+def measure(
+    names: Sequence[str],
+    *,
+    size: int = 512,
+    batches: Sequence[int] = (1, 16),
+    rounds: int = 5,
+    device: str = "cpu",
+    dtype: str = "uint8",
+    with_peers: bool = False,
+    seconds: float = 0.1,
+) -> Iterator[Row]:
+    """Time degradations.
 
     Args:
-        size: Height and width of the image.
-        repeats: Timed calls after one to warm up.
+        names: Which.
+        size: Height and width of the images.
+        batches: Images per call.
+        rounds: Timed turns of each library; the median counts.
         device: Torch device.
+        dtype: ``uint8`` or ``float32``.
+        with_peers: Whether to time other libraries beside.
+        seconds: Least duration of a turn.
 
-    Returns:
-        Rows with ``name``, ``channels``, ``milliseconds`` (best) and ``images_per_second``.
+    Yields:
+        A row for each name, number of channels and batch size that fit.
     """
     import torch
 
     import degradations
-    from degradations.random_fields import normal
+    from degradations import peers
 
-    def clock(call: Callable[[], object]) -> float:
-        times = []
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            call()
-            if device != "cpu":
-                torch.accelerator.synchronize()
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
-
-    rows: list[dict[str, float | str]] = []
-
-    def record(name: str, channels: int, call: Callable[[], object]) -> None:
-        seconds = clock(call)
-        rows.append(
-            {
-                "name": name,
-                "channels": channels,
-                "milliseconds": round(seconds * 1e3, 3),
-                "images_per_second": round(1 / seconds, 1),
-            }
-        )
-
-    key = degradations.Key(0, "bench", "bench")
     for channels in (1, 3):
-        image = torch.rand(1, channels, size, size, device=device)
-        record("(copy)", channels, image.clone)
-        record("(torch.randn)", channels, functools.partial(torch.randn_like, image))
-        record(
-            "(random_fields.normal)",
-            channels,
-            functools.partial(normal, key, "bench", image.shape, device),
-        )
-        for name in degradations.names():
-            entry = degradations.get(name)
-            if entry.channels not in (None, channels) or (entry.domain == "hu" and channels == 3):
-                continue
-            pixels = image * 1000.0 - 900.0 if entry.domain == "hu" else image
-            record(
-                name,
-                channels,
-                functools.partial(
-                    degradations.apply,
-                    pixels,
-                    f"{name}:3",
-                    domain=entry.domain,
-                    ids=["bench"],
-                    seed=0,
-                ),
-            )
-    return rows
+        picture = _picture(size, channels)
+        for batch in batches:
+            pixels = _batch(picture, batch, dtype, device)
+            copy = {"": functools.partial(torch.clone, pixels)}
+            yield _row("(copy)", channels, batch, copy, rounds, seconds, device)
+            for name in names:
+                entry = degradations.get(name)
+                if entry.channels not in (None, channels) or (entry.domain, channels) == ("hu", 3):
+                    continue
+                image = pixels
+                if entry.domain == "hu":
+                    image = _batch(picture, batch, "float32", device) * 1000.0 - 900.0
+                calls: dict[str, Call] = {"": _ours(name, image, with_peers)}
+                if with_peers:
+                    calls |= dict(peers.calls(name, picture, batch))
+                yield _row(name, channels, batch, calls, rounds, seconds, device)
+
+
+def _ours(name: str, pixels: Tensor, equal: bool) -> Call:
+    import degradations
+
+    # What takes signals runs on display pixels too.
+    domain = "hu" if degradations.get(name).domain == "hu" else "display"
+    ids = [str(row) for row in range(len(pixels))]
+    spec = f"{name}:3"
+    if not equal or name not in STRENGTHS:
+        return functools.partial(degradations.apply, pixels, spec, domain=domain, ids=ids, seed=0)
+    told = [degradations.explain(spec, pixels.shape, id=image_id) for image_id in ids]
+    for (step,) in told:
+        unknown = sorted(set(STRENGTHS[name]) - set(step["numbers"]))
+        if unknown:
+            raise KeyError(f"{name} has no number {', '.join(unknown)}; see degradations.explain")
+        step["numbers"] |= STRENGTHS[name]
+    return functools.partial(degradations.replay, pixels, told, domain=domain)
+
+
+def _row(
+    name: str,
+    channels: int,
+    batch: int,
+    calls: Mapping[str, Call],
+    rounds: int,
+    seconds: float,
+    device: str,
+) -> Row:
+    """The median speed of calls that take turns."""
+    speeds: dict[str, list[float]] = {who: [] for who in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for who, call in calls.items():
+            speeds[who].append(batch * _rate(call, seconds, device))
+    medians = {who: round(statistics.median(each), 1) for who, each in speeds.items()}
+    return Row(name, channels, batch, medians.pop(""), medians)
+
+
+def _rate(call: Call, seconds: float, device: str) -> float:
+    """Calls per second over at least the given time."""
+    import torch
+
+    start, count = time.perf_counter(), 0
+    while True:
+        call()
+        count += 1
+        if device != "cpu":
+            torch.accelerator.synchronize()
+        spent = time.perf_counter() - start
+        if spent >= seconds:
+            return count / spent
+
+
+def _picture(size: int, channels: int) -> Any:  # noqa: ANN401
+    """A smooth picture with fine texture, uint8 (H, W) or (H, W, 3)."""
+    import numpy as np
+
+    place = (np.arange(size) + 0.5) / size
+    x, y = place[None], place[:, None]
+    planes = [
+        0.5 + 0.3 * np.sin(7.0 * x + 5.0 * y + phase) + 0.1 * np.sin(250.0 * x) * np.sin(190.0 * y)
+        for phase in range(channels)
+    ]
+    levels = np.rint(np.stack(planes, axis=-1).clip(0, 1) * 255).astype(np.uint8)
+    return levels[..., 0] if channels == 1 else levels
+
+
+def _batch(picture: Any, batch: int, dtype: str, device: str) -> Tensor:  # noqa: ANN401
+    """(B, C, H, W) in the memory layout of the picture."""
+    import numpy as np
+    import torch
+
+    pixels = torch.from_numpy(np.stack([np.atleast_3d(picture)] * batch)).permute(0, 3, 1, 2)
+    return (pixels if dtype == "uint8" else pixels.float().div(255.0)).to(device)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, or JSON."""
+    """Print the table as it grows, or JSON at the end."""
+    import cv2
     import torch
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    import degradations
+    from degradations import kernels, peers
+
+    parser = argparse.ArgumentParser(
+        prog="python -m degradations.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="degradations (all)")
     parser.add_argument("--size", type=int, default=512, help="height and width (512)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls (5)")
+    parser.add_argument("--batch", type=int, nargs="*", default=[1, 16], help="(1 16)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns (5)")
     parser.add_argument("--device", default="cpu", help="torch device (cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="threads on the CPU (1)")
+    parser.add_argument("--dtype", choices=("uint8", "float32"), default="uint8")
+    parser.add_argument("--peers", action="store_true", help="time other libraries beside")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    rows = measure(chosen.size, chosen.repeats, chosen.device)
+    torch.set_num_threads(chosen.threads)
+    cv2.setNumThreads(chosen.threads)
+    names = [degradations.get(name).name for name in chosen.names] or degradations.names()
+    rows = []
+    if not chosen.json:
+        print(f"{'degradation':28s}{'channels':>9}{'batch':>6}{'images/s':>11}  ", end="")
+        print("ratio to the fastest peer" if chosen.peers else "")
+    for row in measure(
+        names,
+        size=chosen.size,
+        batches=chosen.batch,
+        rounds=chosen.rounds,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        with_peers=chosen.peers,
+    ):
+        rows.append(row)
+        if not chosen.json:
+            beside = ", ".join(f"{peer} {speed:,.0f}" for peer, speed in row.peers.items())
+            ratio = f"{row.ratio:5.2f}  ({beside})" if row.ratio else ""
+            print(f"{row.name:28s}{row.channels:>9}{row.batch:>6}{row.images_per_second:>11,.1f}"
+                  f"  {ratio}", flush=True)  # fmt: skip
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    facts = {
+        "size": chosen.size,
+        "device": chosen.device,
+        "threads": chosen.threads,
+        "dtype": chosen.dtype,
+        "numba": kernels.compiled(),
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "peers": peers.versions() if chosen.peers else {},
+        "median_ratio": statistics.median(ratios) if ratios else None,
+        "least_ratio": min(ratios) if ratios else None,
+    }
     if chosen.json:
-        print(json.dumps({"size": chosen.size, "device": chosen.device, "rows": rows}, indent=2))
+        print(json.dumps(facts | {"rows": [asdict(row) for row in rows]}, indent=2))
         return
-    print(f"{'degradation':28s}{'channels':>9s}{'ms':>10s}{'images/s':>10s}")
-    for row in rows:
-        print(
-            f"{row['name']:28s}{row['channels']:>9}{row['milliseconds']:>10.2f}"
-            f"{row['images_per_second']:>10.1f}"
-        )
+    if ratios:
+        print(f"median ratio {facts['median_ratio']:.2f}, least {facts['least_ratio']:.2f}")
+    print({key: value for key, value in facts.items() if "ratio" not in key}, file=sys.stderr)
 
 
 if __name__ == "__main__":

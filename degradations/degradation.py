@@ -22,6 +22,9 @@ from degradations.keys import Key
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: What pixels can be: ``display`` values in [0, 1], Hounsfield units, or ``linear``: measured
+#: values that grow in proportion to a signal or an exposure.
+DOMAINS = ("display", "hu", "linear")
 #: Numbers that describe one step on one image, with units in the names (``sigma_px``).
 Numbers = dict[str, float]
 #: (row, column) distance between pixel centres in millimetres.
@@ -63,7 +66,7 @@ class Curve:
         if self.scale == "reciprocal":
             inverse = (1.0 - share) / low + share / high
             return 1.0 / inverse if inverse else math.inf
-        return (1.0 - share) * low + share * high
+        return low + share * (high - low)  # exact where both are equal
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Profile:
     source: str
     approximate: bool = False
 
-    @property
+    @functools.cached_property
     def levels(self) -> int:
         """Highest severity."""
         return min(len(curve.values) for curve in self.curves.values())
@@ -90,7 +93,7 @@ class Operator(Protocol):
     """Degrades one image."""
 
     def __call__(self, image: Tensor, numbers: Numbers, key: Key) -> Tensor:
-        """Return a new (C, H, W) float32 tensor."""
+        """Return a new (C, H, W) tensor of the image's type, in any memory layout."""
         ...
 
 
@@ -115,10 +118,17 @@ class Degradation:
     Attributes:
         name: ``<modality or general>/<name>``.
         description: One line for people.
-        domain: What pixels must be: ``display`` in [0, 1], or ``hu``.
+        domain: What pixels must be, one of `DOMAINS`.
         modalities: Those it makes sense for; None for all.
         geometric: Whether anatomy moves, so that answers about place or side may change.
-        channels: Number of channels it needs; None for one or three.
+        channels: Number of channels it needs; None for any.
+        eight_bit: Whether the operator takes uint8 as it is and returns uint8, rounded; others
+            are handed float32 and their result is rounded for them.
+        channelwise: Whether equal channels stay equal of themselves, to the bits that one of
+            them alone would get; the engine then need not look whether an image is gray.
+        volumetric: Whether the operator takes whole volumes (C, D, H, W), and nothing else.
+        cause: What goes wrong in a clinic.
+        formula: What the operator does, in one line of text.
         version: Rises whenever the same spec, seed and id would give other pixels.
         curves: Our own parameter curves over severities 1 to 5.
         constants: Parameters that do not grow with severity.
@@ -134,6 +144,11 @@ class Degradation:
     modalities: tuple[str, ...] | None
     geometric: bool
     channels: int | None
+    eight_bit: bool
+    channelwise: bool
+    volumetric: bool
+    cause: str
+    formula: str
     version: int
     curves: Mapping[str, Curve]
     constants: Mapping[str, float]
@@ -141,6 +156,9 @@ class Degradation:
     profiles: Mapping[str, Profile]
     operator: Operator = field(repr=False)
     resolve: Resolver = field(repr=False)
+    _computed: dict[tuple[float, str | None], Numbers] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def profile(self, name: str | None = None) -> Profile:
         """The published profile of this name, or our own.
@@ -149,12 +167,16 @@ class Degradation:
             DegradationError: There is no such profile.
         """
         if name is None:
-            return Profile(self.curves, self.source)
+            return self._own
         if name not in self.profiles:
             raise DegradationError(
                 f"{self.name} has no profile {name!r}{_did_you_mean(name, self.profiles)}"
             )
         return self.profiles[name]
+
+    @functools.cached_property
+    def _own(self) -> Profile:
+        return Profile(self.curves, self.source)
 
     def parameters(self, severity: float, profile: str | None = None) -> Numbers:
         """Parameters at a severity, constants included.
@@ -162,6 +184,13 @@ class Degradation:
         Raises:
             DegradationError: Unknown profile, or a severity outside its levels.
         """
+        # Interpolating curves would be much of the time that a small image takes.
+        computed = self._computed.get((severity, profile))
+        if computed is None:
+            computed = self._computed[severity, profile] = self._interpolated(severity, profile)
+        return dict(computed)
+
+    def _interpolated(self, severity: float, profile: str | None) -> Numbers:
         chosen = self.profile(profile)
         if not 0.0 <= severity <= chosen.levels:
             of = f"{self.name}@{profile}" if profile else self.name
@@ -197,6 +226,9 @@ def register(
     modalities: tuple[str, ...] | None = None,
     geometric: bool = False,
     channels: int | None = None,
+    eight_bit: bool = False,
+    channelwise: bool = False,
+    volumetric: bool = False,
     resolve: Resolver | None = None,
 ) -> Callable[[Operator], Operator]:
     """Decorator: register an operator as a degradation.
@@ -209,7 +241,10 @@ def register(
         domain: Domain of the pixels that the operator takes.
         modalities: Where it may be used; None for everywhere.
         geometric: Whether anatomy moves.
-        channels: Number of channels it needs; None for one or three.
+        channels: Number of channels it needs; None for any.
+        eight_bit: Whether the operator handles uint8 itself.
+        channelwise: Whether the operator treats all channels alike, each by itself.
+        volumetric: Whether the operator takes whole volumes, and nothing else.
         resolve: Turns parameters into numbers for one image; by default they pass as they are.
 
     Returns:
@@ -236,6 +271,11 @@ def register(
             modalities=modalities,
             geometric=geometric,
             channels=channels,
+            eight_bit=eight_bit,
+            channelwise=channelwise,
+            volumetric=volumetric,
+            cause=entry.get("cause", ""),
+            formula=entry.get("formula", ""),
             version=entry["version"],
             curves=own.curves,
             constants=entry.get("constants", {}),
@@ -274,9 +314,13 @@ def _profile(entry: Mapping[str, Any]) -> Profile:
     return Profile(curves, entry["source"], entry.get("approximate", False))
 
 
-def names() -> list[str]:
-    """Names of all degradations, sorted."""
-    return sorted(_registry)
+def names(*, volumes: bool = False) -> list[str]:
+    """Names of all degradations of single planes, sorted.
+
+    Args:
+        volumes: Whether to add those that need a volume.
+    """
+    return sorted(name for name, entry in _registry.items() if volumes or not entry.volumetric)
 
 
 def get(name: str) -> Degradation:
@@ -304,6 +348,7 @@ def _did_you_mean(name: str, known: Mapping[str, object]) -> str:
     return f"; there are: {', '.join(sorted(known))}"
 
 
+@functools.lru_cache(maxsize=1024)
 def parse(spec: str) -> tuple[Step, ...]:
     """Read a spec such as ``ct/low_dose:3+general/jpeg:2``.
 
@@ -331,7 +376,7 @@ def parse(spec: str) -> tuple[Step, ...]:
 def explain(
     spec: str,
     shape: Sequence[int],
-    spacing_mm: Spacing | None = None,
+    spacing_mm: Sequence[float] | None = None,
     *,
     id: str | None = None,
     seed: int = 0,
@@ -342,18 +387,20 @@ def explain(
         spec: What would be applied.
         shape: Of the image; the last two entries are height and width.
         spacing_mm: (row, column), as for `apply`.
-        id: Image id; with it, numbers drawn per image (a direction, say) are told too.
+        id: Image id; with it, numbers drawn per image (a direction, say) are told too, and
+            `replay` can repeat the result.
         seed: As for `apply`.
 
     Returns:
         One JSON-able dict per step: ``name``, ``severity``, ``profile``, ``version``, ``domain``,
-        ``source``, ``approximate``, ``parameters`` (from the table) and ``numbers`` (on this
-        image, units in the names). A step of severity 0 has neither parameters nor numbers.
+        ``source``, ``approximate``, ``id``, ``seed``, ``occurrence`` (how often the same
+        degradation came before), ``parameters`` (from the table) and ``numbers`` (on this image,
+        units in the names). A step of severity 0 has neither parameters nor numbers.
 
     Raises:
         DegradationError: As `parse`.
     """
-    _check_spacing(spacing_mm)
+    spacing = _checked_spacing(spacing_mm)
     size = (int(shape[-2]), int(shape[-1]))
     told = []
     for step, occurrence in _counted(parse(spec)):
@@ -363,7 +410,7 @@ def explain(
         if step.severity > 0:
             key = None if id is None else Key(seed, id, step.name, occurrence)
             parameters = entry.parameters(step.severity, step.profile)
-            numbers = entry.resolve(parameters, size, spacing_mm, key)
+            numbers = entry.resolve(parameters, size, spacing, key)
         profile = entry.profile(step.profile)
         told.append(
             {
@@ -374,6 +421,9 @@ def explain(
                 "domain": entry.domain,
                 "source": profile.source,
                 "approximate": profile.approximate,
+                "id": id,
+                "seed": seed,
+                "occurrence": occurrence,
                 "parameters": parameters,
                 "numbers": numbers,
             }
@@ -388,7 +438,7 @@ def apply(
     domain: str,
     ids: Sequence[str],
     seed: int,
-    spacing_mm: Spacing | None = None,
+    spacing_mm: Sequence[float] | None = None,
     modality: str | None = None,
     assume_window: tuple[float, float] | None = None,
 ) -> Tensor:
@@ -400,102 +450,278 @@ def apply(
     cache, and it makes the result exactly independent of the batch.
 
     Args:
-        pixels: (B, C, H, W) float32 on any device, C 1 or 3. ``display``: values in [0, 1];
-            ``hu``: Hounsfield units. Not modified.
+        pixels: (B, C, H, W) on any device, of any memory layout, or volumes (B, C, D, H, W): each
+            slice is then an image of its own, with the id ``<id>/slice<number>``, except for the
+            degradations that need a volume. float32: ``display`` values in
+            [0, 1], Hounsfield units, or ``linear`` values; uint8: ``display`` values times 255,
+            which are rounded, not truncated, after every step. Not modified.
         spec: One for all images, or one for each.
-        domain: What the pixels are.
+        domain: What the pixels are, one of `DOMAINS`.
         ids: One per image; the same id gives the same random numbers.
         seed: Any integer.
-        spacing_mm: (row, column) distance between pixels. Degradations of physical size state in
-            `explain` what they assume without it.
+        spacing_mm: (row, column) distance between pixels, for volumes also (slice, row, column).
+            Degradations of physical size state in `explain` what they assume without it.
         modality: When given, degradations that do not fit it are refused.
         assume_window: (centre, width) in Hounsfield units that the display pixels of a CT were
             windowed with; lets ``hu`` degradations run on them. Values beyond the window are
-            lost to it, so this is an approximation.
+            lost to it, so this is an approximation. Degradations of ``linear`` pixels run on
+            display pixels as if these were proportional to the signal.
 
     Returns:
-        (B, C, H, W) float32 on the same device. ``display`` values are clamped to [0, 1], ``hu``
-        values are not clamped. At severity 0 a copy, bit for bit.
+        The same shape and type, on the same device. ``display`` values are clamped to
+        [0, 1], others are not clamped. At severity 0 a copy, bit for bit.
 
     Raises:
         DegradationError: A bad spec; pixels of a wrong shape, type or range; a degradation that
             fits neither domain nor modality.
     """
-    import torch
-
     specs = [spec] * len(ids) if isinstance(spec, str) else list(spec)
-    _check_pixels(pixels, domain, ids, specs)
-    _check_spacing(spacing_mm)
-    chains = {text: _counted(parse(text)) for text in set(specs)}
+    _check_pixels(pixels, domain, ids, len(specs), volumes=True)
+    volumes = pixels.ndim == 5
+    if volumes and spacing_mm is not None:
+        spacing_mm = spacing_mm[-2:]
+    spacing = _checked_spacing(spacing_mm)
+    size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+    chains = {text: _counted(parse(text)) for text in dict.fromkeys(specs)}
     for chain in chains.values():
         for step, _ in chain:
-            _check_fit(get(step.name), domain, modality, assume_window, pixels.shape[1])
-    with torch.no_grad():
-        out = pixels.detach().clone()
-        for row, (image_id, text) in enumerate(zip(ids, specs, strict=True)):
-            image = out[row]
-            for step, occurrence in chains[text]:
-                if step.severity > 0:
-                    key = Key(seed, image_id, step.name, occurrence)
-                    image = _apply_step(image, step, key, domain, spacing_mm, assume_window)
-            out[row] = image
+            entry = get(step.name)
+            _check_fit(entry, domain, modality, assume_window, pixels.shape[1])
+            if entry.volumetric and not volumes:
+                raise DegradationError(
+                    f"{entry.name} needs volumes (B, C, D, H, W), got shape {tuple(pixels.shape)}"
+                )
+
+    def one(image: Tensor, image_id: str, step: Step, occurrence: int) -> Tensor:
+        entry = get(step.name)
+        key = Key(seed, image_id, step.name, occurrence)
+        parameters = entry.parameters(step.severity, step.profile)
+        numbers = entry.resolve(parameters, size, spacing, key)
+        return _operate(image, entry, numbers, key, domain, assume_window)
+
+    def degrade(row: int) -> Tensor:
+        image = pixels[row]
+        for step, occurrence in chains[specs[row]]:
+            if step.severity == 0:
+                continue
+            if volumes and not get(step.name).volumetric:
+                alone = functools.partial(one, step=step, occurrence=occurrence)
+                image = _slices(image, alone, ids[row])
+            else:
+                image = one(image, ids[row], step, occurrence)
+        return image
+
+    return _each(pixels, degrade)
+
+
+def replay(
+    pixels: Tensor,
+    told: Sequence[Sequence[Mapping[str, Any]]],
+    *,
+    domain: str,
+    assume_window: tuple[float, float] | None = None,
+) -> Tensor:
+    """Repeat what `explain` told, from its numbers alone.
+
+    Args:
+        pixels: As for `apply`.
+        told: For each image what `explain` returned for it, with its ``id``.
+        domain: As for `apply`.
+        assume_window: As for `apply`.
+
+    Returns:
+        What `apply` returned, bit for bit.
+
+    Raises:
+        DegradationError: The record lacks the id, or was made by another version of a
+            degradation, whose pixels would differ.
+
+    Example:
+        >>> import torch
+        >>> image, spec = torch.rand(1, 1, 32, 32), "general/motion_blur:2"
+        >>> told = explain(spec, image.shape, id="a", seed=7)
+        >>> again = replay(image, [told], domain="display")
+        >>> torch.equal(again, apply(image, spec, domain="display", ids=["a"], seed=7))
+        True
+    """
+    ids = []
+    for steps in told:
+        for step in steps:
+            entry = get(step["name"])
+            if step["version"] != entry.version:
+                raise DegradationError(
+                    f"{entry.name} was version {step['version']} when this was recorded and is "
+                    f"version {entry.version} now; its pixels differ"
+                )
+            if step["id"] is None:
+                raise DegradationError(
+                    f"{entry.name}: the record names no image; call explain with id and seed"
+                )
+            _check_fit(entry, domain, None, assume_window, pixels.shape[1])
+        ids.append(str(steps[0]["id"]) if steps else "")
+    _check_pixels(pixels, domain, ids, len(told))
+
+    def degrade(row: int) -> Tensor:
+        image = pixels[row]
+        for step in told[row]:
+            if step["severity"] > 0:
+                key = Key(step["seed"], step["id"], step["name"], step["occurrence"])
+                numbers = dict(step["numbers"])
+                image = _operate(image, get(step["name"]), numbers, key, domain, assume_window)
+        return image
+
+    return _each(pixels, degrade)
+
+
+def touched(clean: Tensor, degraded: Tensor, *, threshold: float | None = None) -> Tensor:
+    """The mask of pixels that a degradation changed.
+
+    Args:
+        clean: (B, C, H, W) pixels before.
+        degraded: The same after.
+        threshold: Smallest difference of any channel that counts, in the pixels' own units; by
+            default half a level of an 8-bit display, which suits display pixels.
+
+    Returns:
+        (B, 1, H, W) bool. Its mean is the fraction of pixels touched.
+
+    Example:
+        >>> import torch
+        >>> half = torch.full((1, 3, 64, 64), 0.5)
+        >>> noisy = apply(half, "general/gaussian_noise:5", domain="display", ids=["a"], seed=0)
+        >>> bool(touched(half, noisy).float().mean() > 0.9)
+        True
+    """
+    if clean.shape != degraded.shape or clean.dtype != degraded.dtype:
+        raise DegradationError(
+            f"clean and degraded pixels must be alike, got {tuple(clean.shape)} {clean.dtype} "
+            f"and {tuple(degraded.shape)} {degraded.dtype}"
+        )
+    if threshold is None:
+        threshold = 0.5 if not clean.is_floating_point() else 0.5 / 255.0
+    difference = (degraded.float() - clean.float()).abs()
+    return difference.amax(dim=1, keepdim=True) >= threshold
+
+
+def _each(pixels: Tensor, degrade: Callable[[int], Tensor]) -> Tensor:
+    """A new batch of what ``degrade`` makes of every row, in the layout of ``pixels``."""
+    import torch
+
+    if pixels.requires_grad and torch.is_grad_enabled():
+        with torch.no_grad():
+            return _each(pixels, degrade)
+    out: Tensor
+    if pixels.shape[0] == 1:
+        alone = degrade(0)
+        # One image that is new and lies as the batch does needs no copy.
+        if _lies_as(alone, pixels) and alone.data_ptr() != pixels.data_ptr():
+            return alone[None]
+        out = torch.empty_like(pixels)
+        out[0].copy_(alone)
+        return out
+    out = torch.empty_like(pixels)
+    for row in range(pixels.shape[0]):
+        out[row].copy_(degrade(row))
     return out
 
 
-def _apply_step(
+def _lies_as(image: Tensor, pixels: Tensor) -> bool:
+    """Whether an image has the strides of those in a batch; those of single channels are free."""
+    own, theirs = image.stride(), pixels.stride()[1:]
+    if image.shape[0] == 1:
+        own, theirs = own[1:], theirs[1:]
+    return own == theirs and 0 not in own
+
+
+def _slices(volume: Tensor, degrade: Callable[[Tensor, str], Tensor], volume_id: str) -> Tensor:
+    """A new volume of what ``degrade`` makes of every slice of (C, D, H, W)."""
+    import torch
+
+    out = torch.empty_like(volume)
+    for number in range(volume.shape[1]):
+        out[:, number] = degrade(volume[:, number], f"{volume_id}/slice{number}")
+    return out
+
+
+def _operate(
     image: Tensor,
-    step: Step,
+    entry: Degradation,
+    numbers: Numbers,
     key: Key,
     domain: str,
-    spacing_mm: Spacing | None,
     assume_window: tuple[float, float] | None,
 ) -> Tensor:
-    """One step on one image: gray as one channel, and in the step's own domain."""
-    entry = get(step.name)
+    """One step on one image: gray as one channel, in the step's own domain and type."""
+    import torch
+
     channels = image.shape[0]
-    work = image
-    if channels == 3 and entry.channels is None and bool((image[1:] == image[:1]).all()):
-        work = image[:1]
+    may_be_gray = entry.channels is None and not entry.channelwise and not entry.volumetric
+    work = image[:1] if may_be_gray and _is_gray(image) else image
     if entry.domain == "hu" and work.shape[0] != 1:
         raise DegradationError(f"{entry.name} needs a gray image, got one in colour")
-    parameters = entry.parameters(step.severity, step.profile)
-    numbers = entry.resolve(parameters, (work.shape[-2], work.shape[-1]), spacing_mm, key)
-    if entry.domain != domain and assume_window is not None:
-        centre, width = assume_window
+    eight_bit = image.dtype == torch.uint8
+    if eight_bit and not entry.eight_bit:
+        work = work.float().div_(255.0)
+    if entry.domain == "hu" and domain != "hu":
+        centre, width = assume_window or (0.0, 1.0)
         hu = (work - 0.5) * width + centre
         work = (entry.operator(hu, numbers, key) - centre) / width + 0.5
     else:
         work = entry.operator(work, numbers, key)
-    if domain == "display":
-        work = work.clamp(0.0, 1.0)
-    return work.expand(channels, -1, -1)
+    if work.dtype != torch.uint8:
+        if domain == "display":
+            # In place, but for a result that was spread from fewer values.
+            work = work.clamp(0.0, 1.0) if 0 in work.stride() else work.clamp_(0.0, 1.0)
+        if eight_bit:
+            work = work.mul(255.0).round_().to(torch.uint8)
+    return work if work.shape[0] == channels else work.expand(channels, -1, -1)
+
+
+def _is_gray(image: Tensor) -> bool:
+    """Whether all channels are equal; a few pixels settle it for most colour pictures."""
+    channels, height, width = image.shape
+    if channels == 1:
+        return True
+    # NumPy needs a fraction of the time of several tensor operations on so few values.
+    values: Any = image.numpy() if image.device.type == "cpu" else image
+    few = values[:, :: height // 8 + 1, :: width // 8 + 1]
+    return all(bool((part[1:] == part[:1]).all()) for part in (few, image))
 
 
 def _counted(steps: Sequence[Step]) -> list[tuple[Step, int]]:
     """Steps with how often their degradation came before, so that repeats draw anew."""
+    if len(steps) == 1:
+        return [(steps[0], 0)]
     before = [step.name for step in steps]
     return [(step, before[:place].count(step.name)) for place, step in enumerate(steps)]
 
 
-def _check_pixels(pixels: Tensor, domain: str, ids: Sequence[str], specs: Sequence[str]) -> None:
+def _check_pixels(
+    pixels: Tensor, domain: str, ids: Sequence[str], specs: int, *, volumes: bool = False
+) -> None:
     import torch
 
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[2:]:
+    if pixels.ndim not in ((4, 5) if volumes else (4,)) or 0 in pixels.shape[1:]:
+        or_volumes = " or (B, C, D, H, W)" if volumes else ""
         raise DegradationError(
-            f"pixels must be (B, C, H, W) with C 1 or 3, got shape {tuple(pixels.shape)}"
+            f"pixels must be (B, C, H, W){or_volumes}, got shape {tuple(pixels.shape)}"
         )
-    if pixels.dtype != torch.float32:
-        raise DegradationError(f"pixels must be float32, got {pixels.dtype}")
-    if isinstance(ids, str) or len(ids) != len(pixels) or len(specs) != len(pixels):
+    if pixels.dtype not in (torch.float32, torch.uint8):
+        raise DegradationError(f"pixels must be float32 or uint8, got {pixels.dtype}")
+    images = pixels.shape[0]
+    if isinstance(ids, str) or len(ids) != images or specs != images:
         raise DegradationError(
-            f"{len(pixels)} images need as many ids and specs, got {len(ids)} ids "
-            f"and {len(specs)} specs"
+            f"{images} images need as many ids and specs, got {len(ids)} ids and {specs} specs"
         )
     if not all(isinstance(image_id, str) for image_id in ids):
         raise DegradationError("ids must be strings")
-    if domain not in ("display", "hu"):
-        raise DegradationError(f"unknown domain {domain!r}; did you mean 'display' or 'hu'?")
-    if len(pixels) == 0:
+    if domain not in DOMAINS:
+        raise DegradationError(f"unknown domain {domain!r}; there are: {', '.join(DOMAINS)}")
+    if pixels.dtype == torch.uint8:
+        if domain != "display":
+            raise DegradationError(f"uint8 pixels are display values, got domain {domain!r}")
+        return
+    if images == 0:
         return
     low, high = (float(value) for value in torch.aminmax(pixels))
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -503,17 +729,19 @@ def _check_pixels(pixels: Tensor, domain: str, ids: Sequence[str], specs: Sequen
     if domain == "display" and (low < 0.0 or high > 1.0):
         raise DegradationError(
             f"display pixels must lie in [0, 1], got [{low:g}, {high:g}]; "
-            "scale them (8-bit values: divide by 255) or pass domain='hu'"
+            "scale them (8-bit values: pass uint8) or name their domain"
         )
 
 
-def _check_spacing(spacing_mm: Spacing | None) -> None:
+def _checked_spacing(spacing_mm: Sequence[float] | None) -> Spacing | None:
     if spacing_mm is None:
-        return
+        return None
     if len(spacing_mm) != 2 or not all(0.0 < float(mm) < math.inf for mm in spacing_mm):
         raise DegradationError(
             f"spacing_mm must be (row, column), positive millimetres, got {tuple(spacing_mm)}"
         )
+    row, column = spacing_mm
+    return float(row), float(column)
 
 
 def _check_fit(
@@ -529,14 +757,14 @@ def _check_fit(
         )
     if entry.channels is not None and channels != entry.channels:
         raise DegradationError(f"{entry.name} needs {entry.channels} channels, got {channels}")
-    if entry.domain == domain:
+    if entry.domain == domain or (entry.domain, domain) == ("linear", "display"):
         return
     if domain != "display":
         raise DegradationError(
             f"{entry.name} works on {entry.domain} pixels, got {domain}; "
             "convert the image with to_display() before this step"
         )
-    if entry.domain != "hu" or assume_window is None:
+    if assume_window is None:
         raise DegradationError(
             f"{entry.name} works on {entry.domain} pixels, got {domain}; degrade before "
             "windowing, or name the window of the picture with assume_window=(centre, width)"

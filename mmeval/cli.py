@@ -274,7 +274,10 @@ def _modalities() -> dict[str, str]:
 def _models() -> dict[str, str]:
     from mmeval import config, models
 
-    packaged = dict.fromkeys(config.names("models"), "packaged configuration")
+    packaged = {}
+    for name in config.names("models"):
+        spec = config.resolve(name, "models")
+        packaged[name] = f"{spec.get('description', 'no description')} ({spec['backend']})"
     return packaged | {f"backend {name}": text for name, (_, text) in models.BACKENDS.items()}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,11 +239,10 @@ def contact_sheet(
         uint8 RGB of shape (H, W, 3). Under each tile: the parameter that leads, and PSNR in dB and
         SSIM (Wang et al. 2004) of the full-size rendering against the clean one.
     """
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
     from tqdm import tqdm
 
     import degradations
+    from degradations import sheet
     from degradations.similarity import psnr, ssim
 
     reference = ImageRef(str(source), modality, dict(choices or {}))
@@ -252,53 +250,33 @@ def contact_sheet(
     identity = _identity(image, reference)
     rows = fitting(image, names)
     clean = image.render()
-    shrunk = _shrink(clean, tile)
-    height, width = shrunk.shape[:2]
-    text, gap = 12, 4
-    font = ImageFont.load_default(text)
-    figures = math.ceil(font.getlength("99.99 dB  SSIM 0.999"))
-    cell = (max(width, figures) + gap, height + 2 * text + 3 * gap)
-    label = gap + max(int(font.getlength(name)) for name in [*rows, "clean"]) + 2 * gap
-    levels = len(SEVERITIES)
-    sheet = Image.new(
-        "RGB", (label + cell[0] * (1 + levels), text + 2 * gap + cell[1] * len(rows)), "white"
-    )
-    pen = ImageDraw.Draw(sheet)
-    for column, head in enumerate(("clean", *(f"severity {level:g}" for level in SEVERITIES))):
-        pen.text((label + column * cell[0], gap), head, "black", font)
-    for row, name in enumerate(tqdm(rows, unit="row", disable=not progress)):
-        top = text + 2 * gap + row * cell[1]
-        pen.text((gap, top + height // 2), name, "black", font)
-        sheet.paste(Image.fromarray(shrunk), (label, top))
-        base, _, profile = name.partition("@")
-        entry = degradations.get(base)
-        for column, severity in enumerate(SEVERITIES, 1):
-            left = label + column * cell[0]
-            if severity > entry.profile(profile or None).levels:
+
+    def tiles(name: str) -> Iterator[tuple[Picture, list[str]] | None]:
+        base, _, title = name.partition("@")
+        entry, profile = degradations.get(base), title or None
+        lead = next(iter(entry.profile(profile).curves))
+        yield clean, []
+        for severity in SEVERITIES:
+            if severity > entry.profile(profile).levels:
+                yield None
                 continue
             bad = render.degrade(image, f"{name}:{severity:g}", id=identity, seed=seed).render()
-            sheet.paste(Image.fromarray(_shrink(bad, tile)), (left, top))
-            parameters = entry.parameters(severity, profile or None)
-            lead = next(iter(entry.profile(profile or None).curves))
-            pen.text((left, top + height + gap), f"{lead} {parameters[lead]:.4g}", "black", font)
-            pen.text(
-                (left, top + height + gap + text),
-                f"{psnr(clean, bad):.1f} dB  SSIM {ssim(clean, bad):.3f}",
-                "black",
-                font,
+            yield (
+                bad,
+                [
+                    f"{lead} {entry.parameters(severity, profile)[lead]:.4g}",
+                    f"{psnr(clean, bad):.1f} dB  SSIM {ssim(clean, bad):.3f}",
+                ],
             )
-    return np.asarray(sheet)
 
-
-def _shrink(picture: Picture, edge: int) -> Picture:
-    import cv2
-    import numpy as np
-
-    scale = min(1.0, edge / max(picture.shape[:2]))
-    if scale == 1.0:
-        return picture
-    size = tuple(max(1, round(side * scale)) for side in picture.shape[1::-1])
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return sheet.draw(
+        ["clean", *(f"severity {level:g}" for level in SEVERITIES)],
+        rows,
+        (list(tiles(name)) for name in tqdm(rows, unit="row", disable=not progress)),
+        tile=tile,
+        lines=2,
+        widest="99.99 dB  SSIM 0.999",
+    )
 
 
 def write_png(path: Path, pixels: Picture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,14 +23,32 @@ SliceChoice = int | float | str
 # 2**27 float32 are 512 MiB, so that a load with its intermediate copies stays below 1.5 GB.
 MAX_VALUES = 2**27
 
+# Control characters, ends of lines and paragraphs, and the bytes of a name that are no UTF-8.
+_UNSHOWN = ("Cc", "Zl", "Zp", "Cs")
+
 # Values one plane may hold, less since decoders and windows hold several copies of it at a time.
 MAX_PLANE = 3 * 2**25
+
+
+def one_line(text: str) -> str:
+    r"""The text with control characters and line ends escaped: names of files may hold any.
+
+    >>> print(one_line("two" + chr(10) + "lines, naïve"))
+    two\nlines, naïve
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSHOWN else c
+        for c in text
+    )
 
 
 class ImageError(ValueError):
     """An image that cannot be used.
 
-    The message reads `file: cause; mend` and quotes nothing of what the file says about a patient.
+    The message reads `file: cause; mend`, on one line whatever the file is called, and quotes
+    nothing of what the file says about a patient.
 
     Attributes:
         file: The file or folder as it was given to `load`; None when the fault is not a file's.
@@ -40,7 +59,7 @@ class ImageError(ValueError):
     """
 
     def __init__(self, message: str, *, file: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.file = file
 
     @property
@@ -54,7 +73,7 @@ class ImageError(ValueError):
         return self._parts()[1]
 
     def _parts(self) -> tuple[str, str]:
-        text = str(self).removeprefix(f"{self.file}: ")
+        text = str(self).removeprefix(f"{one_line(str(self.file))}: ")
         cause, found, mend = text.rpartition("; ")
         return (cause, mend) if found else (text, "")
 
@@ -158,8 +177,9 @@ class RawImage:
     """What a file holds, before a modality says what it means. Made by the format readers.
 
     Attributes:
-        values: float32 `(C, H, W)` or `(C, D, H, W)`; volumes have D running from inferior to
-            superior, H from anterior to posterior and W from patient right to left.
+        values: `(C, H, W)` or `(C, D, H, W)`; volumes have D running from inferior to superior,
+            H from anterior to posterior and W from patient right to left. Readers may leave
+            planes of bytes as uint8; a modality's functions always get float32.
         file: The file's name, for messages.
         provenance: Facts for `MedicalImage.provenance`; no patient data.
         display_range: Values shown as black and white when the file says so (8-bit grey, colour);
@@ -179,7 +199,7 @@ class RawImage:
         warnings: What had to be assumed or repaired.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     file: str
     provenance: dict[str, Any]
     display_range: tuple[float, float] | None = None
@@ -352,4 +372,4 @@ def slice_index(choice: object, depth: int, field_name: str = "slice") -> int:
 
 def warn(message: str) -> None:
     """Say something about an image that was used all the same."""
-    warnings.warn(message, ImageWarning, stacklevel=2)
+    warnings.warn(one_line(message), ImageWarning, stacklevel=2)

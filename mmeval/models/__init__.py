@@ -36,12 +36,14 @@ def load(spec: Mapping[str, Any]) -> Model:
     """Loads a model.
 
     Args:
-        spec: ``backend`` and that backend's arguments, as in ``configs/models``.
+        spec: ``backend`` and that backend's arguments, as in ``configs/models``; a
+            ``description`` is for people.
 
     Raises:
         MmevalError: The backend or an argument is unknown, or the model cannot be loaded.
     """
     options = dict(spec)
+    options.pop("description", None)
     backend = options.pop("backend", None)
     if backend not in BACKENDS:
         raise MmevalError(

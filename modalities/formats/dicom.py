@@ -9,23 +9,37 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from modalities.formats import dicom_slide, slide
-from modalities.formats.dicom_header import Header, holder, items, numbers, parse, text
+from modalities.formats.dicom_header import (
+    Header,
+    NoImageError,
+    holder,
+    items,
+    numbers,
+    parse,
+    text,
+)
 from modalities.formats.dicom_overlay import overlay
 from modalities.formats.dicom_pixels import single, spacing_of, windows_of
 from modalities.formats.geometry import to_radiological
-from modalities.formats.source import Source
+from modalities.formats.source import MAX_BYTES, Source
 from modalities.image import MAX_VALUES, ImageError, RawImage, slice_index
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHOICES = ("frame", "overlay", *slide.CHOICES)
+CHOICES = ("frame", "overlay", "volume", *slide.CHOICES)
+
+# Slices of one volume; beyond it the headers alone take longer to read than anyone waits.
+MAX_SLICES = 2**13
 
 VOLUME_KINDS = ("ct", "mri")
 
+# Slices nearer than this, in mm, are of one place.
+_SAME_PLACE = 1e-3
+
 # Choices that leave open how the volume is read.
-_FOR_ONE_PLANE = ("crop", "overlay")
+_FOR_ONE_PLANE = ("crop", "overlay", "volume")
 
 
 def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | None) -> RawImage:
@@ -33,8 +47,8 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
 
     Args:
         files: One file, or the single-frame files of one series in any order.
-        choices: `frame` of a multi-frame file; of a slide those of `slide.read`; `overlay`,
-            True to draw a single image's.
+        choices: `frame` of a multi-frame file, or `volume` where it holds several of the same
+            place; of a slide those of `slide.read`; `overlay`, True to draw a single image's.
         kind: The modality asked for; None takes the file's own.
 
     Raises:
@@ -48,22 +62,34 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
         raise ImageError(f"{files[0].name}: overlay: is for a single image; give one file")
     if len(files) > 1:
         return _series(files, choices, kind)
-    file = files[0]
-    header = parse(file, overlays)
+    return _one(parse(files[0], overlays), choices, kind, overlays=overlays)
+
+
+def _one(
+    header: Header, choices: Mapping[str, object], kind: str | None, *, overlays: bool = False
+) -> RawImage:
+    """What a single file holds."""
+    name = header.name
     if dicom_slide.is_slide(header) and "frame" not in choices and not overlays:
-        return dicom_slide.read([header], file.name, choices)
-    _check_no_slide(choices, file.name)
+        return dicom_slide.read([header], name, choices)
+    _check_no_slide(choices, name)
     kind = kind or header.kind
     volume = kind in VOLUME_KINDS and not header.colour and "frame" not in choices
+    why = ""
     if header.frames > 1 and volume:
-        planes = [_plane(header, index) for index in range(header.frames)]
-        if all(plane is not None for plane in planes):
+        slices = _slices(header)
+        if slices:
             if overlays:
-                raise ImageError(f"{file.name}: overlay: is for a single image; choose frame= too")
-            slices = [_Slice(header, i, p) for i, p in enumerate(planes) if p is not None]
-            return _stack(slices, file.name, choices, kind)
+                raise ImageError(f"{name}: overlay: is for a single image; choose frame= too")
+            phases, why = _phases(slices)
+            if phases:
+                return _one_of(phases, name, choices, kind)
+    if "volume" in choices:
+        raise ImageError(f"{name}: volume: the file holds no volumes; leave the choice out")
     index, said = _frame(header, choices, kind)
     raw = single(header, index)
+    if why:
+        raw.warnings.append(f"the frames are no volume: {why}")
     raw.choices.update(said)
     if overlays:
         raw.overlay = overlay(header, index)
@@ -79,12 +105,30 @@ def read(files: Sequence[Source], choices: Mapping[str, object], kind: str | Non
     return raw
 
 
+def _slices(header: Header) -> list[_Slice]:
+    """The frames as slices of a volume; none where one does not say where it lies."""
+    slices: list[_Slice] = []
+    for index in range(header.frames):
+        plane = _plane(header, index)
+        if plane is None:
+            return []
+        if index == 0 and (
+            header.frames > MAX_SLICES or header.frames * header.rows * header.columns > MAX_VALUES
+        ):
+            raise ImageError(
+                f"{header.name}: NumberOfFrames: {header.frames} slices of "
+                f"{header.columns}x{header.rows} are more than one volume may hold; "
+                "choose one with frame="
+            )
+        slices.append(_Slice(header, index, plane))
+    return slices
+
+
 def _check_no_slide(choices: Mapping[str, object], where: str) -> None:
     for key in slide.CHOICES:
         if key in choices:
             raise ImageError(
-                f"{where}: {key}: is for 8-bit colour slides with a TotalPixelMatrix; "
-                "leave the choice out"
+                f"{where}: {key}: is for slides with a TotalPixelMatrix; leave the choice out"
             )
 
 
@@ -119,6 +163,63 @@ def _frame(
     if count > 1:
         return 0, {"frame": f"0 of {count} (default)"}
     return 0, {}
+
+
+def _phases(slices: Sequence[_Slice]) -> tuple[list[list[_Slice]], str]:
+    """The volumes the frames of a file make up, or none and the reason.
+
+    Phases, echoes or diffusion directions repeat every position equally often; the first frame
+    of each position, as the file has them, is then of the first volume, and so on.
+    """
+    first = slices[0].plane
+    if not all(_parallel(item.plane, first) for item in slices):
+        return [], "they do not lie parallel on one grid"
+    normal = _normal(first)
+    places: list[list[_Slice]] = []
+    last = -math.inf
+    for item in sorted(slices, key=lambda item: _height(item.plane, normal)):
+        height = _height(item.plane, normal)
+        if height - last < _SAME_PLACE:
+            places[-1].append(item)
+        else:
+            places.append([item])
+        last = height
+    if len({len(place) for place in places}) > 1:
+        return [], "some lie at the same position and some do not"
+    if len(places) == 1 and len(slices) > 1:
+        return [], "all lie at one position"
+    return [
+        list(volume)
+        for volume in zip(
+            *(sorted(place, key=lambda item: item.frame) for place in places), strict=True
+        )
+    ], ""
+
+
+def _one_of(
+    phases: Sequence[list[_Slice]], name: str, choices: Mapping[str, object], kind: str | None
+) -> RawImage:
+    """The volume that was asked for, or the first."""
+    try:
+        which = slice_index(choices.get("volume", 0), len(phases), "volume")
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    raw = _stack(phases[which], name, choices, kind)
+    if len(phases) > 1 or "volume" in choices:
+        origin = "asked" if "volume" in choices else "default"
+        raw.choices["volume"] = f"{which} of {len(phases)} ({origin})"
+    if len(phases) > 1 and "volume" not in choices:
+        raw.warnings.append(
+            f"holds {len(phases)} volumes of {len(phases[0])} slices, the first is used; "
+            "choose with volume="
+        )
+    return raw
+
+
+def _parallel(plane: _Plane, other: _Plane) -> bool:
+    tilt = [a - b for a, b in zip(_normal(plane), _normal(other), strict=True)]
+    row = [a - b for a, b in zip(plane.along_row, other.along_row, strict=True)]
+    return max(map(abs, (*tilt, *row))) <= 0.01 and plane.spacing == other.spacing
 
 
 def _plane(header: Header, index: int) -> _Plane | None:
@@ -201,10 +302,41 @@ def _turn_axial(raw: RawImage, plane: _Plane) -> None:
 
 
 def _series(files: Sequence[Source], choices: Mapping[str, object], kind: str | None) -> RawImage:
-    if "frame" in choices:
-        raise ImageError(f"{files[0].name}: frame: this is a series; choose with slice=")
-    headers = [parse(file) for file in files]
     where = files[0].name if files[0].path is None else str(files[0].path.parent)
+    headers: list[Header] = []
+    held, others = 0, 0
+    for file in files:
+        try:
+            headers.append(parse(file))
+        except NoImageError:  # reports and presentation states lie beside the images they are about
+            others += 1
+            continue
+        held += len(headers[-1].ds[headers[-1].pixels].value)
+        if held > MAX_BYTES:
+            raise ImageError(
+                f"{where}: the files hold more than the {MAX_BYTES} bytes of pixels that are read "
+                "together; give a list with fewer"
+            )
+    if not headers:
+        raise ImageError(f"{where}: PixelData: none of the {others} files holds an image")
+    raw = _of(headers, where, choices, kind)
+    if others:
+        raw.warnings.append(
+            f"{others} {'file that is' if others == 1 else 'files that are'} no image, such as "
+            "reports and presentation states, left out"
+        )
+    return raw
+
+
+def _of(
+    headers: Sequence[Header], where: str, choices: Mapping[str, object], kind: str | None
+) -> RawImage:
+    """The slide or the volume these files make up."""
+    if len(headers) == 1:
+        return _one(headers[0], choices, kind)
+    for key in ("frame", "volume"):
+        if key in choices:
+            raise ImageError(f"{where}: {key}: this is a series; choose with slice=")
     if any(dicom_slide.is_slide(header) for header in headers):
         if not all(dicom_slide.is_slide(header) for header in headers):
             raise ImageError(f"{where}: some files are of a slide and some are not; give one kind")
@@ -250,9 +382,7 @@ def _stack(
     first = slices[0].plane
     normal = _normal(first)
     for item in slices:
-        tilt = [a - b for a, b in zip(_normal(item.plane), normal, strict=True)]
-        row = [a - b for a, b in zip(item.plane.along_row, first.along_row, strict=True)]
-        if max(map(abs, (*tilt, *row))) > 0.01 or item.plane.spacing != first.spacing:
+        if not _parallel(item.plane, first):
             raise ImageError(
                 f"{where}: ImageOrientationPatient, PixelSpacing: the slices do not lie parallel "
                 "on one grid; give a list with those that do"
@@ -285,7 +415,7 @@ def _stack(
     values = np.empty((1, len(slices), *middle.values.shape[1:]), np.float32)
     padding = np.zeros(values.shape, bool)
     for at, item in enumerate(slices):
-        part = middle if at == half else single(item.header, item.frame)
+        part = middle if at == half else single(item.header, item.frame, windowed=False)
         values[:, at] = part.values
         if part.padding is not None:
             padding[:, at] = part.padding
@@ -352,10 +482,10 @@ def _measures(middle: _Slice, choices: Mapping[str, object], kind: str | None) -
 def _check_gaps(gaps: Sequence[float], usual: float | None, where: str) -> list[str]:
     if usual is None:
         return []
-    if min(gaps) < 1e-3:
+    if min(gaps) < _SAME_PLACE:
         raise ImageError(
             f"{where}: ImagePositionPatient: several slices lie at one position (phases, echoes "
-            "or copies); give a list with one of each, or frame="
+            "or copies); give a list with one of each"
         )
     odd = [f"{gap:.1f}" for gap in gaps if abs(gap - usual) > max(0.1 * usual, 0.01)]
     if not odd:

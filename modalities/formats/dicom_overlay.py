@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modalities.formats.dicom_header import OVERLAY_GROUPS, Header
-from modalities.formats.hush import hushed
+from modalities.formats.dicom_pixels import BIG_ENDIAN
 from modalities.image import MAX_VALUES, ImageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def overlay(header: Header, index: int) -> NDArray[np.bool_]:
 
 def _plane(header: Header, group: int, index: int) -> NDArray[np.bool_]:
     import numpy as np
-    from pydicom.overlays.numpy_handler import get_overlay_array
 
     ds, where = header.ds, f"{header.name}: overlay: group {group:04X}"
     if (group, 0x3000) not in ds:
@@ -49,13 +48,15 @@ def _plane(header: Header, group: int, index: int) -> NDArray[np.bool_]:
     frames = _numbers(ds, group, 0x0015, where, (1,))[0]
     if min(rows, columns, frames) < 1 or rows * columns * frames > MAX_VALUES:
         raise ImageError(f"{where}: {columns}x{rows}x{frames} pixels; the overlay is not sound")
-    try:
-        with hushed():
-            planes = get_overlay_array(ds, group).reshape(-1, rows, columns)
-    except Exception as error:  # pydicom raises many classes, and their texts may quote values
-        raise ImageError(
-            f"{where} cannot be read ({type(error).__name__}); leave the choice out"
-        ) from None
+    element = ds[(group, 0x3000)]
+    data = element.value if isinstance(element.value, bytes) else b""
+    if header.syntax == BIG_ENDIAN and element.VR == "OW":  # bits in 16-bit words, PS3.5 8.1.1
+        data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
+    count = rows * columns * frames
+    if 8 * len(data) < count:
+        raise ImageError(f"{where} cannot be read, it is cut short; leave the choice out")
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count, bitorder="little")
+    planes = bits.reshape(-1, rows, columns)
     # The overlay's first frame belongs to this one of the image, counted from 1.
     at = index - (_numbers(ds, group, 0x0051, where, (1,))[0] - 1)
     if len(planes) == 1 and (group, 0x0051) not in ds:

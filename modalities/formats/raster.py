@@ -1,27 +1,29 @@
-"""JPEG, PNG, WebP, GIF, BMP, JPEG 2000 and plain TIFF."""
+"""JPEG, PNG, WebP, GIF, BMP, JPEG 2000, PNM and plain TIFF."""
 
 from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modalities.formats.hush import hushed
-from modalities.formats.jpeg import check_scans
+from modalities.formats.jpeg import check_scans, decode
 from modalities.formats.source import Source
-from modalities.formats.tiff import check_segments
+from modalities.formats.tiff import check_pictures, check_segments
 from modalities.image import MAX_PLANE, ImageError, RawImage, slice_index
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
     from tifffile import TiffPage
 
 CHOICES = ("frame", "bits")
 
-_PIL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "JPEG2000", "MPO")
+# Chunks of a PNG; the largest pictures are written in some ten thousand.
+_CHUNKS = 2**17
+_PIL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # JPEG opens MPO
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
@@ -31,8 +33,15 @@ _SUFFIXES = {
     "WEBP": (".webp",),
     "JPEG2000": (".jp2", ".j2k", ".jpx", ".j2c", ".jpc"),
     "TIFF": (".tif", ".tiff"),
+    "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
 }
+# Pixels handed over by Pillow at a time.
+_STRIP = 1 << 17
 _KNOWN_SUFFIXES = frozenset(suffix for names in _SUFFIXES.values() for suffix in names)
+# CCITT run lengths, group 3 and group 4.
+_FAX = (2, 3, 4)
+# The exponent PNG files state for what is displayed as it is (gAMA 45455).
+_SRGB = 0.45455
 # EXIF Orientation (tag 274): what to do to the stored rows and columns to stand upright.
 _UPRIGHT = {
     1: (False, False, False),
@@ -66,7 +75,6 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
-    import numpy as np
     from PIL import Image
 
     name = file.name
@@ -93,8 +101,8 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
             with hushed():
                 image.seek(frame)
                 orientation = image.getexif().get(274, 1)
-                image.load()
                 values, top = _bands(name, data, image, said)
+                gamma = image.info.get("gamma", _SRGB)
         except ImageError:
             raise
         except Exception as error:
@@ -102,17 +110,41 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
                 f"{name}: the picture is damaged or cut ({type(error).__name__}); "
                 "fetch the file again"
             ) from None
+    if abs(gamma - _SRGB) > 0.01:
+        notes.append(f"the file states a gamma of {gamma:g}, which is not applied")
     values = _upright(values, orientation, said, notes)
     if top > 255:
         top = _white_level(name, values, top, choices, said, notes)
     return RawImage(
-        values=np.ascontiguousarray(values, dtype=np.float32),
+        values=_stored(values, top),
         file=name,
         provenance={"format": kind.lower()},
         display_range=(0.0, float(top)),
         choices=said,
         warnings=notes,
     )
+
+
+def _stripwise(image: Image.Image) -> NDArray[np.uint8]:
+    """`(C, H, W)`; np.asarray of all rows at once would hold, and wait for, two more copies."""
+    import numpy as np
+
+    width, height = image.size
+    array = np.empty((height, width, len(image.getbands())), np.uint8)
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):
+        strip = np.asarray(image.crop((0, top, width, min(top + step, height))))
+        array[top : top + step] = strip.reshape(-1, width, array.shape[2])
+    return array.transpose(2, 0, 1)
+
+
+def _stored(values: NDArray[Any], top: int) -> NDArray[Any]:
+    """Bytes as they are, for `Modality.image` to look up in a table; the rest as float32."""
+    import numpy as np
+
+    if top <= 255 and values.dtype == np.uint8:
+        return values
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _count(name: str, image: Image.Image) -> int:
@@ -132,9 +164,18 @@ def _bands(
     """`(C, H, W)` with C 1 or 3, and the value of white."""
     import numpy as np
 
+    if image.format in ("JPEG", "MPO"):
+        pixels = decode(data, len(image.getbands()), name)
+        if pixels is not None and image.mode != "CMYK":  # which is often stored turned over
+            return pixels.transpose(2, 0, 1), 255
+    image.load()
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and (image.mode in ("1", "L") or image.mode.startswith("I;16")):
+        return _without(clear, data, image, said)
     if image.mode.startswith("I;16") or image.mode == "I":
         return np.asarray(image).astype(np.float32)[None], 65535  # exact up to 2**24
-    if _png_bits(data) == 16 and image.mode not in ("1", "L"):
+    animated = getattr(image, "n_frames", 1) > 1  # of which OpenCV has its own idea
+    if _png_bits(data) == 16 and image.mode not in ("1", "L") and not animated:
         deep = _opencv(name, data)
         return _over_black(deep, 65535, said), 65535
     if image.mode == "CMYK":
@@ -150,9 +191,23 @@ def _bands(
         image = image.convert("L")
     if image.mode in ("L", "RGB") and "transparency" in image.info:
         image = image.convert("RGBA")
-    bands = np.asarray(image)
-    bands = bands[None] if bands.ndim == 2 else bands.transpose(2, 0, 1)
+    bands = _stripwise(image)
     return _over_black(bands, 255, said), 255
+
+
+def _without(
+    clear: int, data: bytes, image: Image.Image, said: dict[str, str]
+) -> tuple[NDArray[Any], int]:
+    """A grey picture one of whose values, as it is stored, is transparent."""
+    import numpy as np
+
+    bits = _png_bits(data)
+    grey = np.asarray(image if bits == 16 else image.convert("L"))
+    top = 65535 if bits == 16 else 255
+    if bits in (1, 2, 4):
+        clear *= 255 // ((1 << bits) - 1)
+    alpha = np.where(grey == clear, 0, top).astype(grey.dtype)
+    return _over_black(np.stack([grey, alpha]), top, said), top
 
 
 def _over_black(bands: NDArray[Any], top: int, said: dict[str, str]) -> NDArray[Any]:
@@ -162,12 +217,32 @@ def _over_black(bands: NDArray[Any], top: int, said: dict[str, str]) -> NDArray[
     if bands.shape[0] not in (2, 4):
         return bands
     alpha = bands[-1]
-    if int(alpha.min()) < top:
-        said["alpha"] = "composed over black (default)"
+    if 0 < top <= int(alpha.min()):
+        return bands[:-1]
+    said["alpha"] = "composed over black (default)"
     shown = np.empty((bands.shape[0] - 1, *alpha.shape), np.float32)
     for band, colour in zip(shown, bands, strict=False):  # one at a time, to spare memory
-        band[:] = np.rint(colour * (alpha / top))
+        laid = colour * (alpha / top)
+        band[:] = np.rint(laid) if top >= 255 else laid
     return shown
+
+
+def _tiff_alpha(
+    page: TiffPage, bands: NDArray[Any], colours: int, top: int, said: dict[str, str]
+) -> NDArray[Any]:
+    """The colours, laid over black where the next band is said to be their alpha (TIFF 6.0)."""
+    import numpy as np
+
+    if bands.shape[0] <= colours:
+        return bands
+    kind = int(page.extrasamples[0]) if page.extrasamples else 0
+    if kind == 2:
+        picture = bands[: colours + 1]
+        return _over_black(np.ascontiguousarray(picture), top or 1, said)
+    # Over black, colours with associated alpha are what they already are.
+    meaning = "associated, as over black (file)" if kind == 1 else "of no stated meaning, left out"
+    said["alpha"] = meaning if kind == 1 else f"{meaning} (default)"
+    return bands[:colours]
 
 
 def _opencv(name: str, data: bytes) -> NDArray[Any]:
@@ -200,9 +275,11 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
             samples = page.samplesperpixel * page.imagedepth * wide
             _check_size(name, page.imagewidth, page.imagelength, samples)
             check_segments(page, len(data), name)
-            stored = page.asarray()
-            values, top = _tiff_bands(name, page, stored, said)
+            check_pictures(page, name)
             orientation = int(page.tags[274].value) if 274 in page.tags else 1
+            fax = int(page.compression) in _FAX
+            stored = _faxed(data, frame, orientation) if fax else page.asarray()
+            values, top = _tiff_bands(name, page, stored, said)
             spacing = _tiff_spacing(page)
     except ImageError:
         raise
@@ -214,14 +291,16 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
     values = _upright(values, orientation, said, notes)
     if spacing is not None and orientation in (5, 6, 7, 8):
         spacing = spacing[::-1]
-    floating = values.dtype.kind == "f"
+    floating = stored.dtype.kind in "fi"  # measurements, whose white nothing defines
     if floating and not np.isfinite(values).all():
         raise ImageError(f"{name}: pixels: some are not finite numbers; make the image again")
     if not floating and top > 255:
         top = _white_level(name, values, top, choices, said, notes)
     fraction = floating and float(values.min()) >= 0 and float(values.max()) <= 1
+    if floating and not fraction and values.shape[0] == 3:
+        raise ImageError(f"{name}: SampleFormat: colours beyond 0..1; save it with 8 or 16 bits")
     return RawImage(
-        values=np.ascontiguousarray(values, dtype=np.float32),
+        values=_stored(values, top),
         file=name,
         provenance={"format": "tiff"},
         display_range=(0.0, 1.0) if fraction else None if floating else (0.0, float(top)),
@@ -229,6 +308,26 @@ def _tiff(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
         choices=said,
         warnings=notes,
     )
+
+
+def _faxed(data: bytes, frame: int, orientation: int) -> NDArray[Any]:
+    """A CCITT-coded page, through libtiff: imagecodecs leaves white what it cannot follow."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        image.seek(frame)
+        white_is_zero = image.tag_v2.get(262, 0) == 0  # type: ignore[attr-defined]
+        image.load()  # turns it upright too, which is undone: `_upright` does it for all
+        shown = np.asarray(image)
+    transpose, flip_rows, flip_columns = _UPRIGHT.get(orientation, _UPRIGHT[1])
+    if flip_columns:
+        shown = shown[:, ::-1]
+    if flip_rows:
+        shown = shown[::-1]
+    if transpose:
+        shown = shown.T
+    return ~shown if white_is_zero else shown
 
 
 def _tiff_bands(
@@ -251,20 +350,31 @@ def _tiff_bands(
     else:
         raise ImageError(f"{name}: pages of axes {axes}; save it as a plain two-dimensional TIFF")
     top = (1 << int(page.bitspersample)) - 1 if bands.dtype.kind == "u" else 0
-    if bands.dtype.kind == "i":
-        raise ImageError(f"{name}: SampleFormat: signed pixels; save it unsigned or as float")
     photometric = page.photometric
+    grey_kinds = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+    if bands.dtype.kind == "i" and photometric not in grey_kinds:
+        raise ImageError(f"{name}: SampleFormat: signed colours; save it unsigned or as float")
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        return page.colormap[:, bands[0]], 65535
+        rgb = page.colormap[:, bands[0]]
+        # The table holds 16 bits; some writers fill it with 8, as libtiff notices too.
+        full = 65535 if int(page.colormap.max()) > 255 else 255
+        if bands.shape[0] > 1:
+            alpha = (bands[1:2] * (full / top)).astype(rgb.dtype)
+            rgb = _tiff_alpha(page, np.concatenate([rgb, alpha]), 3, full, said)
+        return rgb, full
     if photometric == PHOTOMETRIC.MINISWHITE:
         grey = bands[:1]
-        return (grey.max() - grey if bands.dtype.kind == "f" else top - grey), top
+        if bands.dtype.kind != "u":
+            return grey.max() - grey.astype(np.float64), top
+        return top - grey, top
     if photometric == PHOTOMETRIC.MINISBLACK:
-        return (_over_black(bands[:2], top, said) if page.extrasamples else bands[:1]), top
+        return _tiff_alpha(page, bands, 1, top, said), top
     if photometric == PHOTOMETRIC.RGB or (
         photometric == PHOTOMETRIC.YCBCR and int(page.compression) in (6, 7)
     ):
-        return (_over_black(bands[:4], top, said) if bands.shape[0] >= 4 else bands), top
+        if bands.shape[0] < 3:
+            raise ImageError(f"{name}: SamplesPerPixel: too few for colour; save it as RGB")
+        return _tiff_alpha(page, bands, 3, top, said), top
     if photometric == PHOTOMETRIC.SEPARATED and bands.shape[0] >= 4:
         said["colour"] = "CMYK to RGB without a profile (default)"
         shown = np.empty((3, *bands.shape[1:]), np.float32)
@@ -370,8 +480,13 @@ def _png_bits(data: bytes) -> int:
 
 def _check_png(name: str, data: bytes) -> None:
     """Verify every chunk's CRC; Pillow leaves image data unchecked."""
-    at = 8
+    import imagecodecs
+
+    at, left, coloured = 8, _CHUNKS, True
     while at + 12 <= len(data):
+        left -= 1
+        if left < 0:
+            raise ImageError(f"{name}: more than {_CHUNKS} chunks; save the picture again")
         (length,) = struct.unpack_from(">I", data, at)
         end = at + 12 + length
         if end > len(data):
@@ -380,8 +495,12 @@ def _check_png(name: str, data: bytes) -> None:
         if chunk == b"IHDR" and length >= 8:
             width, height = struct.unpack_from(">II", data, at + 8)
             _check_size(name, width, height, 1)
+            coloured = data[at + 17 : at + 18] != b"\x03"  # a palette image: not yet
+        coloured = coloured or chunk == b"PLTE"
+        if chunk == b"IDAT" and not coloured:
+            raise ImageError(f"{name}: PLTE chunk: the palette is missing; save the picture again")
         (crc,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != crc:
+        if imagecodecs.deflate_crc32(data[at + 4 : end - 4]) != crc:  # in a sixth of zlib's time
             label = chunk.decode("ascii", "replace")
             raise ImageError(f"{name}: {label} chunk: wrong checksum; fetch the file again")
         if chunk == b"IEND":

@@ -20,6 +20,9 @@ CHOICES = ("region", "mpp", "level", "size", "patch")
 # Microns per pixel of level 0 above which the file's resolution cannot be that of a slide.
 COARSEST_MPP = 20.0
 
+# Pages of a tiled TIFF, levels below them included; opening each costs time.
+MAX_PAGES = 2**12
+
 # The longest edge a slide is shown with when nothing was asked.
 DEFAULT_SIZE = 2048
 
@@ -29,6 +32,9 @@ SEARCH_SIZE = 1024
 
 # Optical density by which the tissue of a slide must differ from its background.
 LEAST_DENSITY = 0.05
+
+# What `dicom_pixels.single` says of a tile; said of a slide put together it would be wrong.
+ONE_TILE = "the frames are tiles of one plane; one tile is shown"
 
 # Patches with as much tissue as the fullest, within this share, are equally good.
 AS_FULL = 0.02
@@ -43,11 +49,23 @@ def is_slide(file: Source) -> bool:
             first = tiff.pages[0].aspage()
             # Slides stand upright as they are stored; a turned one is a picture.
             slide = bool(first.is_tiled) and int(first.tags.valueof(274, 1)) == 1
+            # What tiffslide reads; other tiled files are pictures too.
+            slide = slide and int(first.bitspersample) == 8 and int(first.planarconfig) == 1
+            slide = slide and int(first.photometric) in (1, 2, 6)
             if slide:
-                for page in (p.aspage() for p in tiff.pages):
+                left = MAX_PAGES - len(tiff.pages)
+                for page in (p.aspage() for p in tiff.pages) if left >= 0 else ():
                     levels = page.pages or ()  # a pyramid may hang below its page
+                    left -= len(levels)
+                    if left < 0:
+                        break
                     for level in (page, *(p.aspage() for p in levels)):
                         check_segments(level, file.size(), file.name)
+                if left < 0:
+                    raise ImageError(
+                        f"{file.name}: IFD: holds more than {MAX_PAGES} tiled pages, which is no "
+                        "slide; split the file"
+                    )
             return slide
     except ImageError:
         raise
@@ -101,7 +119,10 @@ class Pyramid(Protocol):
     def read_region(
         self, location: tuple[int, int], level: int, size: tuple[int, int], *, as_array: bool
     ) -> Any:  # noqa: ANN401
-        """uint8 `(H, W, 3)` of a level, from a place given in pixels of level 0."""
+        """`(H, W, 3)`, or `(H, W, 1)` in grey, of a level, from a place in pixels of level 0.
+
+        uint8, or float32 for values that are shown through a window.
+        """
 
 
 def assemble(name: str, slide: Pyramid, choices: Mapping[str, object]) -> RawImage:
@@ -120,7 +141,7 @@ def assemble(name: str, slide: Pyramid, choices: Mapping[str, object]) -> RawIma
             said["region"] = f"{','.join(map(str, region))} (asked)"
         scale = _scale(name, choices, region, mpp, slide, said, notes)
     shown = (max(1, round(region[2] / scale)), max(1, round(region[3] / scale)))
-    rgb, level = _pixels(name, slide, region, shown, scale)
+    pixels, level = _pixels(name, slide, region, shown, scale)
     said.setdefault("level", f"{level} (default)")
     provenance = {
         "format": "slide",
@@ -136,7 +157,7 @@ def assemble(name: str, slide: Pyramid, choices: Mapping[str, object]) -> RawIma
             mpp[0] * region[2] / shown[0] / 1000.0,
         )
     return RawImage(
-        values=np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32),
+        values=np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32),
         file=name,
         provenance=provenance,
         display_range=(0.0, 255.0),
@@ -320,8 +341,8 @@ def _pixels(
     region: tuple[int, int, int, int],
     shown: tuple[int, int],
     scale: float,
-) -> tuple[NDArray[np.uint8], int]:
-    """uint8 `(H, W, 3)` read from the coarsest level that is fine enough, and that level."""
+) -> tuple[NDArray[Any], int]:
+    """`(H, W, C)` read from the coarsest level that is fine enough, and that level."""
     import numpy as np
     from PIL import Image
 
@@ -333,9 +354,11 @@ def _pixels(
     level_width, level_height = slide.level_dimensions[level]
     across, down = min(across, int(level_width)), min(down, int(level_height))
     if across * down * 3 > MAX_VALUES or shown[0] * shown[1] * 3 > MAX_VALUES:
+        # Without a coarser level everything has to be read, however small it is shown.
+        coarser = ", a coarser mpp=, or size=" if level < len(downsamples) - 1 else ""
         raise ImageError(
-            f"{name}: {across}x{down} pixels at level {level} are more than one image may hold; "
-            "give a smaller region=, a coarser mpp=, or size="
+            f"{name}: {across}x{down} pixels at level {level} are more than one image may hold "
+            f"({MAX_VALUES // 3}); give a smaller region={coarser}"
         )
     try:
         array = np.asarray(slide.read_region(region[:2], level, (across, down), as_array=True))
@@ -346,15 +369,22 @@ def _pixels(
             f"{name}: tiles of level {level} cannot be decoded ({type(error).__name__}); "
             "fetch the file again"
         ) from None
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
-        raise ImageError(f"{name}: {array.dtype} pixels; only 8-bit slides are read")
-    if array.ndim == 2 or array.shape[2] == 1:
-        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    picture = Image.fromarray(array[:, :, :3])
-    if picture.size != shown:
+    if array.dtype == np.float32 and array.ndim == 3:
+        bands = [Image.fromarray(np.ascontiguousarray(band)) for band in array.transpose(2, 0, 1)]
+    elif array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise ImageError(
+            f"{name}: {array.dtype} pixels; of a TIFF only 8-bit slides are read, reduce it to "
+            "8 bits or save it untiled"
+        )
+    else:
+        if array.ndim == 2 or array.shape[2] == 1:
+            array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+        bands = [Image.fromarray(array[:, :, :3])]
+    if bands[0].size != shown:
         # Area averaging: what a pixel of this size would have collected.
-        picture = picture.resize(shown, Image.Resampling.BOX)
-    return np.asarray(picture), level
+        bands = [band.resize(shown, Image.Resampling.BOX) for band in bands]
+    pixels = [np.asarray(band) for band in bands]
+    return (pixels[0] if pixels[0].ndim == 3 else np.stack(pixels, axis=2)), level
 
 
 def _microns(slide: Pyramid) -> tuple[float, float] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import base64
 import binascii
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import stat
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +24,16 @@ Format = Literal["dicom", "nifti", "raster", "tiff"]
 
 # Neither a file nor what it unpacks to may be larger than this where it is read as a whole.
 MAX_BYTES = 4 * MAX_VALUES
+
+# Below this, hashing takes no longer than starting a thread; above, a thread would keep in memory
+# what its reader may have done with.
+_HASHED_ASIDE = range(1 << 20, 300 << 20)
+
+# Files of one series; the longest thin-slice scans of a whole body have some 4,000.
+MAX_FILES = 2**12
+
+# Characters a text without a head needs to be taken for base64 rather than for a path.
+LEAST_BASE64 = 64
 
 _HEAD = 1024
 _RASTER_MAGIC = (
@@ -50,6 +63,34 @@ _UNSUPPORTED = (
 )
 
 
+class _Digest:
+    """SHA-256 of some bytes, computed in a thread while they are decoded.
+
+    A thread each and no pool: pools do not survive the fork of a data loader's workers.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._found = ""
+        self._done = threading.Lock()
+        self._done.acquire()
+        if len(data) in _HASHED_ASIDE:
+            # Thread.start() would wait until the thread runs, on a busy machine for milliseconds.
+            with contextlib.suppress(RuntimeError):  # no more threads are to be had
+                _thread.start_new_thread(self._run, (data,))
+                return
+        self._run(data)
+
+    def _run(self, data: bytes) -> None:
+        try:
+            self._found = hashlib.sha256(data).hexdigest()  # lets other threads run
+        finally:
+            self._done.release()
+
+    def hex(self) -> str:
+        with self._done:
+            return self._found
+
+
 @dataclass(frozen=True)
 class Source:
     """One file or one block of bytes.
@@ -63,6 +104,7 @@ class Source:
     name: str
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
+    _digests: list[_Digest] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def open(self) -> BinaryIO:
         """The bytes as a seekable stream.
@@ -86,19 +128,23 @@ class Source:
         return self.path.stat().st_size if self.path is not None else len(self.data or b"")
 
     def read(self) -> bytes:
-        """All bytes; refuses a file too large to be one image."""
+        """All bytes, and a start of hashing them; refuses a file too large to be one image."""
         if self.size() > MAX_BYTES:
             raise ImageError(
                 f"{self.name}: {self.size()} bytes are more than the {MAX_BYTES} one image may "
                 "have; split it, or store it as a tiled TIFF"
             )
-        if self.data is not None:
-            return self.data
-        with self.open() as stream:
-            return stream.read()
+        data = self.data
+        if data is None:
+            with self.open() as stream:
+                data = stream.read()
+        self._digests[:] = [_Digest(data)]
+        return data
 
     def sha256(self) -> str:
-        """Hex digest of the bytes, without holding them all."""
+        """Hex digest of the bytes `read` returned, or of the file, without holding it whole."""
+        if self._digests:
+            return self._digests[0].hex()
         digest = hashlib.sha256()
         with self.open() as stream:
             while block := stream.read(1 << 20):
@@ -119,11 +165,33 @@ def _inline(uri: str) -> bytes:
         raise ImageError("<data URI>: source: the base64 is damaged; encode it again") from None
 
 
+def _bare(text: str) -> bytes | None:
+    """The bytes of a file written as base64 without a head; None where it may be a path."""
+    start = "".join(text[:1024].split())
+    if len(start) < LEAST_BASE64 or os.path.lexists(text):
+        return None
+    try:
+        head = base64.b64decode(start[: len(start) // 4 * 4], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    magic = (*_TIFF_MAGIC, *(magic for magic in _RASTER_MAGIC if len(magic) > 2))
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    nifti = head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2")
+    if not (head.startswith(magic) or webp or nifti or head[128:132] == b"DICM"):
+        return None
+    if len(text) > MAX_BYTES:
+        raise ImageError("<base64>: source: is too large for one image; save it as a file")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("<base64>: source: the base64 is damaged; encode it again") from None
+
+
 def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
     """The files behind `source`, and whether they are meant as one series.
 
     Args:
-        source: A path, bytes, a base64 data URI, a folder, or a list of paths.
+        source: A path, bytes, a base64 data URI or bare base64, a folder, or a list of paths.
         root: A folder that every file must lie in once symbolic links are followed, or None.
 
     Raises:
@@ -133,6 +201,9 @@ def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
         return [Source("<bytes>", data=bytes(source))], False
     if isinstance(source, str) and source[:5].lower() == "data:":
         return [Source("<data URI>", data=_inline(source))], False
+    bare = _bare(source) if isinstance(source, str) else None
+    if bare is not None:
+        return [Source("<base64>", data=bare)], False
     if isinstance(source, str) and "://" in source:
         raise ImageError(f"{source}: addresses are not fetched; download the file first")
     inside = _root(root)
@@ -142,6 +213,11 @@ def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
             return _folder(path, inside), True
         return _with_companion(_file(path, inside), inside), False
     if isinstance(source, Sequence) and source:
+        if len(source) > MAX_FILES:
+            raise ImageError(
+                f"source: {len(source)} files are more than the {MAX_FILES} of one series; "
+                "give those of one"
+            )
         files = [_file(Path(item), inside) for item in source if isinstance(item, str | Path)]
         if len(files) != len(source):
             raise ImageError("source: a series is a list of paths, something else is in it")
@@ -187,7 +263,7 @@ def detect(source: Source) -> Format:
             raise ImageError(f"{source.name}: this is {what}, which is not supported; {mend}")
     raise ImageError(
         f"{source.name}: not an image in a known format (DICOM, NIfTI, JPEG, PNG, TIFF, WebP, "
-        "GIF, BMP, JPEG 2000); check that the file is complete"
+        "GIF, BMP, JPEG 2000, PNM); check that the file is complete"
     )
 
 
@@ -197,6 +273,8 @@ def _format_of(head: bytes) -> Format | None:
     if head.startswith(_TIFF_MAGIC):
         return "tiff"
     if head.startswith(_RASTER_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return "raster"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#" and head[2:3]:
         return "raster"
     if any(int.from_bytes(head[:4], order) in (348, 540) for order in ("little", "big")):
         return "nifti"
@@ -277,8 +355,15 @@ def _with_companion(file: Source, root: Path | None) -> list[Source]:
 
 def _folder(folder: Path, root: Path | None) -> list[Source]:
     _inside(folder, root)
+    paths = list(itertools.islice(_regular_files(folder), MAX_FILES + 1))
+    if len(paths) > MAX_FILES:
+        raise ImageError(
+            f"{folder}: holds more than {MAX_FILES} files; give a list with those of one series"
+        )
     files = []
-    for path in sorted(_regular_files(folder)):
+    for path in sorted(paths):
+        if path.name.upper() == "DICOMDIR":  # the index of a medium, PS3.10 8
+            continue
         file = Source(str(path), path=_inside(path, root))
         with contextlib.suppress(ImageError):  # a README beside the slices is no slice
             if detect(file) == "dicom":

@@ -101,8 +101,3 @@ def pictures(ct_slice: tuple[Tensor, tuple[float, float]]) -> dict[str, Tensor]:
         "radiograph": make_radiograph(SIZE),
         "tissue": make_tissue()[1],
     }
-
-
-@pytest.fixture(scope="session")
-def tissue_at() -> Callable[[int], Tensor]:
-    return lambda size: make_tissue(size)[1]

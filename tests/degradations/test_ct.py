@@ -1,4 +1,4 @@
-"""Low dose CT obeys the physics of projections, photons and filtered backprojection."""
+"""CT entries obey the physics of projections, photons and filtered backprojection."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import skimage.transform
 import torch
 from torch import Tensor
 
 import degradations
-from degradations import Key, random_fields
+from degradations import Key, kernels, random_fields
 from degradations.operators import tomography
 from degradations.operators.tomography import WATER_PER_MM, Geometry
 
@@ -212,7 +213,7 @@ def test_the_spacing_of_the_image_is_used() -> None:
     assert torch.equal(given[0], expected)
     assumed = degradations.apply(hu, "ct/low_dose:3", **how)
     assert torch.equal(
-        assumed, degradations.apply(hu, "ct/low_dose:3", spacing_mm=(0.7, 0.7), **how)
+        assumed, degradations.apply(hu, "ct/low_dose:3", spacing_mm=(360 / 128, 360 / 128), **how)
     )
     assert not torch.equal(given, assumed)
 
@@ -230,6 +231,22 @@ def test_a_display_picture_is_taken_back_through_its_window(head: Tensor) -> Non
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+def test_what_a_window_clipped_is_taken_to_be_air() -> None:
+    """The rays of a windowed picture are those of the slice, and its black stays black."""
+    hu = water(SQUARE, 60) + 20
+    windowed = hu.clamp(min=-160)
+    for slice_hu in (windowed, windowed + torch.rand(hu.shape) * 2):
+        mu = tomography.attenuation(slice_hu)
+        inside = windowed[0] > -150
+        assert float(mu[disk(SQUARE, 62) == 0].abs().max()) == 0
+        assert torch.allclose(mu[inside], tomography.attenuation(slice_hu + 0)[inside])
+    assert float(tomography.attenuation(windowed - 400).min()) > 0 - 1e-9
+    bad = tomography.hardened(windowed, SQUARE, 0.02)
+    assert torch.equal(bad[windowed == -160], windowed[windowed == -160])
+    full = tomography.hardened(hu, SQUARE, 0.02)
+    assert torch.allclose(bad[:, disk(SQUARE, 55) == 1], full[:, disk(SQUARE, 55) == 1], atol=5)
+
+
 def test_a_real_slice_keeps_its_mean(ct_slice: tuple[Tensor, tuple[float, float]]) -> None:
     hu, spacing_mm = ct_slice
     out = degradations.apply(
@@ -237,3 +254,327 @@ def test_a_real_slice_keeps_its_mean(ct_slice: tuple[Tensor, tuple[float, float]
     )
     assert float((out - hu).mean()) == pytest.approx(0, abs=1)
     assert 1 < float((out - hu).std()) < 100
+
+
+# --- projector
+
+
+def test_projecting_twice_the_slice_gives_twice_the_rays_and_the_mass_is_kept(head: Tensor) -> None:
+    mu = tomography.attenuation(head[:, ::2, ::2])
+    sinogram = tomography.project(mu, SQUARE)
+    assert torch.allclose(tomography.project(2 * mu, SQUARE), 2 * sinogram, rtol=1e-5)
+    # Each view integrates over the whole slice: Fourier slice theorem at frequency 0.
+    mass = float(mu.sum()) * SQUARE.row_mm * SQUARE.column_mm
+    per_view = sinogram.sum(dim=1) * SQUARE.pitch_mm
+    assert torch.allclose(per_view, torch.full_like(per_view, mass), rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        SQUARE,
+        Geometry(50, 81, 1.5, 1.0, 33),
+        Geometry(64, 31, 1.0, 2.0, 90),
+        Geometry(1, 5, 1, 1, 4),
+    ],
+)
+def test_compiled_rays_are_those_of_the_tensor_code(
+    geometry: Geometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernels.compiled():
+        pytest.skip("numba is not installed (extra `fast`): there is only the tensor code")
+    draw = torch.Generator().manual_seed(0)
+    image = torch.rand(geometry.height, geometry.width, generator=draw)
+    image[: geometry.height // 3] = 0
+    sinogram = tomography.project(image, geometry)
+    back = tomography.backproject(sinogram, geometry)
+    monkeypatch.setattr(kernels, "compiled", lambda: False)
+    plain = tomography.project(image, geometry)
+    assert torch.allclose(plain, sinogram, rtol=1e-4, atol=1e-3)
+    again = tomography.backproject(sinogram, geometry)
+    assert torch.allclose(again, back, rtol=1e-4, atol=1e-4 * float(back.abs().max()))
+
+
+# --- views
+
+
+def reconstruct(hu: Tensor, geometry: Geometry, weights: Tensor) -> Tensor:
+    """FBP of views with weights, in 1/mm."""
+    sinogram = tomography.project(tomography.attenuation(hu), geometry)
+    return tomography.backproject(sinogram * weights[:, None], geometry)
+
+
+def test_a_scan_that_keeps_all_views_is_the_slice_itself(head: Tensor) -> None:
+    hu = head[:, ::2, ::2]
+    for weights in (tomography.sparse_weights(180, 180), tomography.limited_weights(180, 0.3, 0.0)):
+        assert torch.equal(weights, torch.ones(180))
+        assert torch.equal(tomography.reweighted(hu, SQUARE, weights), hu)
+
+
+@pytest.mark.parametrize("kept", [90.0, 45.0, 64.0, 23.0])
+def test_views_that_are_left_stand_for_all(kept: float) -> None:
+    weights = tomography.sparse_weights(180, kept)
+    assert float(weights.mean()) == pytest.approx(1)
+    assert int((weights > 0).sum()) == 180 // 2 ** math.floor(math.log2(180 / kept)) or kept == 23
+    whole = tomography.sparse_weights(180, 45)
+    assert torch.equal(whole, 4.0 * (torch.arange(180) % 4 == 0))
+
+
+def test_a_sparse_scan_is_the_reconstruction_from_the_views_that_are_left(head: Tensor) -> None:
+    """An independent scan: only 45 views were ever taken."""
+    hu = head[:, ::2, ::2]
+    fewer = Geometry(128, 128, 1.4, 1.4, 45)
+    bad = tomography.backproject(tomography.project(tomography.attenuation(hu), fewer), fewer)
+    good = reconstruct(hu, SQUARE, torch.ones(180))
+    found = tomography.reweighted(hu, SQUARE, tomography.sparse_weights(180, 45))
+    assert torch.allclose(found, hu + (bad - good) * 1000 / WATER_PER_MM, atol=0.5)
+
+
+def test_streaks_of_a_point_lie_at_the_views_that_are_left() -> None:
+    """Along a circle about a bright rod there are as many streaks as views, on both sides."""
+    geometry = Geometry(129, 129, 1.0, 1.0, 192)
+    hu = 2000 * disk(geometry, 3.0)[None] - 1000
+    bad = tomography.reweighted(hu, geometry, tomography.sparse_weights(192, 12))
+    turn = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+    circle = [64 + 50 * np.sin(turn), 64 + 50 * np.cos(turn)]
+    ring = scipy.ndimage.map_coordinates((bad - hu)[0].numpy(), circle, order=1)
+    assert int(np.abs(np.fft.rfft(ring))[1:40].argmax()) + 1 == 24
+
+
+def _orientations(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectrum of a slice; the direction in degrees of 180 and the radius of its frequencies."""
+    spectrum = torch.fft.fft2(torch.fft.ifftshift(image))
+    f = torch.fft.fftfreq(image.shape[-1])
+    direction = torch.rad2deg(torch.atan2(f[:, None].expand(len(f), -1), f[None]))
+    return spectrum.abs().square(), direction % 180, (f[:, None] ** 2 + f[None] ** 2).sqrt()
+
+
+def test_the_wedge_of_missing_directions_is_empty_in_fourier_space() -> None:
+    """A ray direction is a line through the spectrum (Fourier slice theorem)."""
+    hu = water(SQUARE, 40) + 300 * disk(SQUARE, 8, 12, -15)[None]
+    start, missing = 40.0, 50.0
+    weights = tomography.limited_weights(180, start / 180, missing / 180)
+    bad = reconstruct(hu, SQUARE, weights)
+    full = reconstruct(hu, SQUARE, torch.ones(180))
+    power, direction, radius = _orientations(bad)
+    full_power, _, _ = _orientations(full)
+    middle = (radius > 0.05) & (radius < 0.4)
+    wedge = middle & (direction > start + 6) & (direction < start + missing - 6)
+    other = middle & ((direction < start - 6) | (direction > start + missing + 6))
+    assert float(power[wedge].sum()) < 0.03 * float(full_power[wedge].sum())
+    scale = (180 / (180 - missing)) ** 2
+    assert float(power[other].sum()) == pytest.approx(
+        scale * float(full_power[other].sum()), rel=0.1
+    )
+
+
+def test_a_slice_loses_the_wedge_that_it_had() -> None:
+    hu = water(SQUARE, 40) + 300 * disk(SQUARE, 8, 12, -15)[None]
+    weights = tomography.limited_weights(180, 0.25, 50 / 180)
+    bad = tomography.reweighted(hu, SQUARE, weights)
+    power, direction, radius = _orientations(bad[0])
+    before, _, _ = _orientations(hu[0])
+    wedge = (radius > 0.05) & (radius < 0.2) & (direction > 51) & (direction < 89)
+    assert float(power[wedge].sum()) < 0.05 * float(before[wedge].sum())
+
+
+@pytest.mark.parametrize("missing", [0.4, 1.0, 30.3])
+def test_a_range_of_directions_may_end_within_a_view_and_wrap_around(missing: float) -> None:
+    for start in (0.0, 0.31, 0.97):
+        weights = tomography.limited_weights(90, start, missing / 180)
+        kept = float((weights / weights.max()).sum())
+        assert kept == pytest.approx(90 * (1 - missing / 180), abs=1e-3) or missing < 2
+        assert float(weights.mean()) == pytest.approx(1)
+
+
+# --- rings
+
+
+def test_rings_are_constant_in_angle_and_grow_with_the_gain_error() -> None:
+    geometry = Geometry(257, 257, 1.0, 1.0, 180)
+    hu = torch.zeros(1, 257, 257)
+    place = np.arange(257) - 128
+    square = (place[:, None] ** 2 + place[None] ** 2).ravel()
+    spread = []
+    for gain in (0.01, 0.02, 0.04):
+        residual = (tomography.rings(hu, geometry, gain, KEY) - hu)[0].double().numpy().ravel()
+        # Up to 36 pixels lie at exactly the same distance, in as many directions.
+        count = np.bincount(square)
+        mean = np.bincount(square, residual) / np.maximum(count, 1)
+        assert np.abs(residual - mean[square]).max() < 1e-3 * residual.std()
+        spread.append(mean[count > 0].std())
+    assert spread[1] / spread[0] == pytest.approx(2, rel=1e-3)
+    assert spread[2] / spread[0] == pytest.approx(4, rel=1e-3)
+
+
+def test_rings_are_what_reconstruction_makes_of_one_error_in_all_views() -> None:
+    """The error of two opposite elements, backprojected view by view."""
+    geometry = Geometry(128, 128, 1.0, 1.0, 720)
+    t = geometry.ray_mm(torch.device("cpu"))
+    error = torch.exp(-0.5 * ((t.abs() - 30) / 2) ** 2)
+    by_views = tomography.backproject(error.expand(720, -1), geometry)
+    filtered = tomography._filtered(error[None], geometry.pitch_mm)[0]
+    profile = tomography._radial(filtered).numpy()
+    radius = geometry.radius_mm(t.device).numpy()
+    expected = np.interp(radius, np.arange(len(profile)), profile)
+    assert np.abs(by_views.numpy() - expected).max() < 0.05 * np.abs(expected).max()
+
+
+# --- thickness of the patient
+
+
+def cupping(change: Tensor) -> float:
+    """How much lower the middle of a 60 mm cylinder lies than its rim."""
+    rim = (disk(SQUARE, 52) == 1) & (disk(SQUARE, 42) == 0)
+    return float(change[rim].mean() - change[disk(SQUARE, 15) == 1].mean())
+
+
+@pytest.mark.parametrize("operator", [tomography.hardened, tomography.scattered])
+def test_cupping_is_zero_at_zero_grows_and_keeps_the_mean(operator) -> None:  # noqa: ANN001
+    hu = water(SQUARE, 60)
+    assert torch.equal(operator(hu, SQUARE, 0.0), hu)
+    depths = []
+    for strength in (0.005, 0.01, 0.02, 0.04):
+        change = (operator(hu, SQUARE, strength) - hu)[0]
+        depths.append(cupping(change))
+        inside = disk(SQUARE, 62) > 0
+        # Water on the whole stays at 0 HU.
+        assert float(change[inside].mean()) == pytest.approx(0, abs=max(10, 0.1 * depths[-1]))
+    assert depths == sorted(depths)
+    assert depths[0] > 1
+
+
+def test_hardening_is_linear_in_b() -> None:
+    hu = water(SQUARE, 60)
+    one, two = (tomography.hardened(hu, SQUARE, b) - hu for b in (0.01, 0.02))
+    assert torch.allclose(two, 2 * one, atol=0.5)
+
+
+def test_scatter_fills_the_deepest_shadow_most() -> None:
+    """Between two dense rods lies a dark band."""
+    rods = disk(SQUARE, 8, 0, -30) + disk(SQUARE, 8, 0, 30)
+    hu = water(SQUARE, 60) + 1500 * rods[None]
+    change = (tomography.scattered(hu, SQUARE, 0.1) - hu)[0]
+    between, above = change[62:66, 60:68].mean(), change[36:40, 60:68].mean()
+    assert float(between) < float(above) - 10
+
+
+# --- metal
+
+TWO = ((0.0, -30.0), (0.0, 30.0))
+
+
+def test_two_rods_have_a_dark_band_between_them() -> None:
+    hu = water(SQUARE, 60)
+    bad = tomography.with_metal(hu, SQUARE, TWO, 4.0, 1e9, KEY)
+    change = (bad - hu)[0]
+    between = change[61:67, 52:76].mean()
+    aside = change[96:100, 52:76].mean()
+    assert float(between) < -50
+    assert float(between) < 5 * float(aside) - 50
+    # The rods themselves are by far the brightest.
+    assert float(bad[disk(SQUARE, 3, 0, 30)[None] == 1].min()) > 2000
+
+
+def test_few_photons_make_streaks_along_the_line_of_two_rods() -> None:
+    hu = water(SQUARE, 60)
+    many, few = (tomography.with_metal(hu, SQUARE, TWO, 4.0, n, KEY)[0] for n in (1e9, 1e5))
+    streaks = few - many
+    columns = slice(54, 74)
+    along = streaks[58:70, columns].std()
+    aside = streaks[96:108, columns].std()
+    assert float(along) > 1.5 * float(aside)
+    # They run along the line: rows differ, columns are alike.
+    assert streaks[58:70, columns].mean(dim=1).std() > 2 * streaks[58:70, columns].mean(dim=0).std()
+
+
+def test_hardening_by_metal_is_what_its_spectrum_says() -> None:
+    """Twice the iron attenuates less than twice; without iron, water is corrected exactly."""
+    shares = np.array([line[1] for line in tomography.SPECTRUM])
+    assert shares.sum() == pytest.approx(1)
+    relative = np.array([line[2] for line in tomography.SPECTRUM]) / 0.1929
+    water_lengths = np.array([0.0, 0.5, 2.0, 6.0])
+    measured = -np.log(np.exp(-np.outer(water_lengths, relative)) @ shares)
+    corrected = tomography._water_equivalent(torch.from_numpy(measured))
+    assert torch.allclose(corrected, torch.from_numpy(water_lengths), atol=1e-4)
+    iron = np.array([line[3] for line in tomography.SPECTRUM]) * tomography.IRON_DENSITY / 10
+    one, two = (-np.log(np.exp(-iron * mm) @ shares) for mm in (5.0, 10.0))
+    assert two < 1.9 * one
+
+
+def test_rods_of_no_size_change_nothing_and_small_ones_little() -> None:
+    hu = water(SQUARE, 60)
+    assert torch.equal(tomography.with_metal(hu, SQUARE, TWO, 0.0, 1e5, KEY), hu)
+    small = tomography.with_metal(hu, SQUARE, TWO, 0.01, 1e5, KEY) - hu
+    assert float(small.abs().max()) < 10
+
+
+# --- motion
+
+
+def test_a_slice_that_lies_elsewhere_all_the_time_is_reconstructed_there() -> None:
+    """Shifting every view is shifting the slice."""
+    hu = scipy.ndimage.gaussian_filter(water(SQUARE, 30)[0].numpy(), 2.0)
+    shifted = scipy.ndimage.shift(hu, (3, -2), cval=-1000)
+    found = tomography.moved(
+        torch.from_numpy(hu)[None], SQUARE, [(3 * 1.4, -2 * 1.4)] * SQUARE.views
+    )[0]
+    assert float((found - torch.from_numpy(shifted)).abs().max()) < 25
+    assert float((found - torch.from_numpy(hu)).abs().max()) > 150
+
+
+def test_motion_grows_with_the_amplitude_and_leaves_the_place() -> None:
+    hu = (1000 * disk(SQUARE, 20) - 1000)[None]
+    damage, places = [], []
+    for level in (1, 3, 5):
+        bad = degradations.apply(
+            hu[None], f"ct/motion:{level}", domain="hu", ids=["a"], seed=0, spacing_mm=(1.4, 1.4)
+        )[0]
+        damage.append(float((bad - hu).square().mean()))
+        mu = tomography.attenuation(bad.clamp(min=-990) + 0).double()
+        places.append(float((mu.sum(dim=0) * (torch.arange(128) - 63.5)).sum() / mu.sum()) * 1.4)
+    assert damage == sorted(damage)
+    assert max(abs(place) for place in places) < 2.0
+
+
+# --- truncation, blur, window
+
+
+def test_truncation_brightens_the_rim_of_the_field_and_spares_what_fits() -> None:
+    hu = water(SQUARE, 60)
+    width = 128 * 1.4
+    assert float((tomography.truncated(hu, SQUARE, 128 / width) - hu).abs().max()) < 1e-3
+    change = (tomography.truncated(hu, SQUARE, 80 / width) - hu)[0]
+    rim = (disk(SQUARE, 39) == 1) & (disk(SQUARE, 35) == 0)
+    middle = disk(SQUARE, 15) == 1
+    assert float(change[rim].mean()) > float(change[middle].mean()) + 200
+    deeper = (tomography.truncated(hu, SQUARE, 60 / width) - hu)[0]
+    assert float(deeper.square().mean()) > float(change.square().mean())
+
+
+def test_blur_along_the_detector_is_a_gaussian_blur_of_the_slice() -> None:
+    """Fourier slice theorem: G(t) in every view is G(x, y) in the slice, in all directions."""
+    geometry = Geometry(128, 128, 1.0, 1.0, 360)
+    sharp = 1000 * (disk(geometry, 30) + disk(geometry, 6, 10, -8)) - 1000
+    hu = torch.from_numpy(scipy.ndimage.gaussian_filter(sharp.numpy(), 1.5))[None]
+    found = tomography.detector_blurred(hu, geometry, 2.5)[0]
+    expected = scipy.ndimage.gaussian_filter(hu[0].double().numpy(), 2.5)
+    assert np.abs(found.numpy() - expected).mean() < 3
+    assert np.abs(found.numpy() - expected).max() < 40
+    assert torch.equal(tomography.detector_blurred(hu, geometry, 0.0), hu)
+
+
+def test_a_wrong_window_shows_as_the_wrong_window_does(head: Tensor) -> None:
+    """At the end of the way, the picture is the one that another preset makes of the slice."""
+    hu = head[None, :, ::2, ::2]
+    shown = set()
+    for image_id in "abcdefgh":
+        bad = degradations.apply(hu, "ct/wrong_window:5", domain="hu", ids=[image_id], seed=0)
+        picture = ((bad - 40) / 400 + 0.5).clamp(0, 1)
+        for organ, (centre_hu, width) in degradations.ct.WINDOWS.items():
+            if torch.allclose(picture, ((hu - centre_hu) / width + 0.5).clamp(0, 1), atol=1e-4):
+                shown.add(organ)
+    assert shown == {"lung", "bone", "brain"}
+
+
+# --- volumes

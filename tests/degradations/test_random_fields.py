@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from degradations import random_fields
+from degradations import kernels, random_fields
 from degradations.keys import Key
 
 KEY = Key(seed=7, image="study/1", degradation="general/gaussian_noise")
@@ -100,6 +100,7 @@ def test_chunks_do_not_show(rows: int, columns: int, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         whole_normal = random_fields.normal(KEY, "s", (rows, columns), "cpu")
         whole_uniform = random_fields.uniform(KEY, "s", (rows, columns), "cpu")
+        patch.setattr(kernels, "compiled", lambda: False)
         patch.setattr(random_fields, "_CPU_CHUNK", chunk)
         assert torch.equal(random_fields.normal(KEY, "s", (rows, columns), "cpu"), whole_normal)
         assert torch.equal(random_fields.uniform(KEY, "s", (rows, columns), "cpu"), whole_uniform)
@@ -138,12 +139,90 @@ def test_poisson_is_exact_where_it_says_so() -> None:
 def test_the_expansion_above_is_within_its_stated_error() -> None:
     z = torch.linspace(-6, 6, 100_001, dtype=torch.float64)
     for rate in (random_fields.POISSON_EXACT_BELOW, 64.0, 1000.0):
-        counts = random_fields._poisson_expansion(
-            torch.special.ndtr(z), torch.full_like(z, rate)
-        ).numpy()
+        counts = random_fields.expand_poisson(z, torch.full_like(z, rate)).numpy()
         values = np.unique(counts)
         reached = np.array([stats.norm.cdf(z.numpy()[counts <= v].max()) for v in values[:-1]])
         assert np.abs(reached - stats.poisson.cdf(values[:-1], rate)).max() < 4e-4
+
+
+def test_the_bits_of_words_are_fair_and_their_bytes_uniform() -> None:
+    words = random_fields.words(KEY, "s", 1 << 18, "cpu").numpy()
+    ones = np.array([int((words >> bit & 1).sum()) for bit in range(32)])
+    chi_square = ((ones - len(words) / 2) ** 2 / (len(words) / 4)).sum()
+    assert stats.chi2.sf(chi_square, 32) > 1e-3
+    for shift in (0, 8, 16, 24):
+        counts = np.bincount(words >> shift & 255, minlength=256)
+        assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(3, 37, 41), (1, 1, 1), (2, 100, 333), (0, 4)])
+def test_compiled_fields_have_the_bits_of_tensor_fields(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fields() -> list[torch.Tensor]:
+        made = [
+            draw(KEY, "s", shape, "cpu") for draw in (random_fields.normal, random_fields.uniform)
+        ]
+        made.append(random_fields.words(KEY, "s", 5000, "cpu"))
+        if shape[0]:
+            made.append(random_fields.smooth(KEY, "s", shape, 0.13, "cpu"))
+        return made
+
+    assert kernels.compiled()
+    compiled = fields()
+    monkeypatch.setattr(kernels, "compiled", lambda: False)
+    assert all(torch.equal(a, b) for a, b in zip(compiled, fields(), strict=True))
+
+
+def test_smooth_noise_is_normal_with_unit_variance_everywhere() -> None:
+    fields = random_fields.smooth(KEY, "s", (4000, 24, 40), 0.1, "cpu")
+    spread = fields.var(dim=0)
+    assert spread.min() > 1 - 5 * (2 / 4000) ** 0.5
+    assert spread.max() < 1 + 5 * (2 / 4000) ** 0.5
+    assert fields.mean(dim=0).abs().max() < 5 / 4000**0.5
+    assert stats.kstest(fields[:, 12, 20].numpy(), "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("correlation", [0.05, 0.2])
+def test_smooth_noise_loses_correlation_at_the_stated_distance(correlation: float) -> None:
+    side = 200
+    lag = round(correlation * side)
+    fields = random_fields.smooth(KEY, "s", (3000, 4, side), correlation, "cpu").double()
+    found = float((fields[..., :-lag] * fields[..., lag:]).mean())
+    assert found == pytest.approx(np.exp(-1), abs=0.02)
+
+
+def test_smooth_noise_is_the_same_field_at_any_resolution() -> None:
+    large = random_fields.smooth(KEY, "s", (192, 256), 0.2, "cpu")
+    small = random_fields.smooth(KEY, "s", (48, 64), 0.2, "cpu")
+    shrunk = torch.nn.functional.avg_pool2d(large[None, None], 4)[0, 0]
+    assert float((shrunk - small).abs().max()) < 0.01
+
+
+def test_smooth_noise_needs_a_correlation() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        random_fields.smooth(KEY, "s", (8, 8), 0.0, "cpu")
+
+
+@given(cells=st.integers(1, 300), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_positions_are_different_and_nested(cells: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, cells))
+    most = random_fields.positions(KEY, "s", cells, cells, "cpu")
+    assert sorted(most.tolist()) == list(range(cells))
+    assert torch.equal(random_fields.positions(KEY, "s", count, cells, "cpu"), most[:count])
+
+
+def test_positions_are_uniform() -> None:
+    first = [
+        int(random_fields.positions(Key(0, str(i), "d"), "s", 1, 10, "cpu")) for i in range(1000)
+    ]
+    assert stats.chisquare(np.bincount(first, minlength=10)).pvalue > 1e-3
+
+
+def test_more_positions_than_cells_are_refused() -> None:
+    with pytest.raises(ValueError, match="cells"):
+        random_fields.positions(KEY, "s", 5, 4, "cpu")
 
 
 def test_scalar_draws_are_uniform() -> None:

@@ -20,7 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> mmeval.Run:
     return mmeval.evaluate(
         "phantom",
         {"name": "phantom", "reader": "phantom", "seed": SEED, "n": 150},
-        ["clean", "general/gaussian_noise:5"],
+        ["clean", "general/gaussian_noise@imagenet-c:5"],
         out=tmp_path_factory.mktemp("run"),
         progress=False,
     )
@@ -47,7 +47,7 @@ def test_it_beats_chance_in_every_task(run: mmeval.Run, task: str) -> None:
 
 
 def test_noise_costs_it_accuracy_more_than_confidence(run: mmeval.Run) -> None:
-    noisy = "general/gaussian_noise:5"
+    noisy = "general/gaussian_noise@imagenet-c:5"
     assert value(run, "accuracy", noisy) < value(run, "accuracy") - 0.1
     assert value(run, "calibration_shift", noisy) > value(run, "calibration_shift") + 0.05
 

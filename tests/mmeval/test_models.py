@@ -101,6 +101,26 @@ def test_an_exception_of_a_scripted_function_is_an_error_response() -> None:
         ({"backend": "transformers"}, "missing 1 required positional argument: 'path'"),
         ({"backend": "transformers", "path": "/nowhere"}, "/nowhere cannot be loaded"),
         ({"backend": "transformers", "path": "phantom", "batch_size": 0}, "at least 1, got 0"),
+        (
+            {"backend": "transformers", "path": "phantom", "prefix_reuse": "maybe"},
+            "model.prefix_reuse: unknown 'maybe'",
+        ),
+        (
+            {"backend": "transformers", "path": "phantom", "option_scores": "sequences"},
+            "did you mean 'sequence'",
+        ),
+        (
+            {"backend": "transformers", "path": "phantom", "device": "cpu", "device_map": "auto"},
+            "model.device: is decided by device_map",
+        ),
+        (
+            {"backend": "transformers", "path": "phantom", "generation": {"top_pp": 0.9}},
+            "model.generation.top_pp: unknown; did you mean 'top_p'",
+        ),
+        (
+            {"backend": "transformers", "path": "phantom", "generation": {"num_beams": 4}},
+            "model.generation.num_beams: is decided by the run",
+        ),
     ],
 )
 def test_a_wrong_model_specification_is_named(spec: dict[str, Any], message: str) -> None:
@@ -187,6 +207,66 @@ def test_options_of_several_tokens_are_scored_whole(model: TransformersModel) ->
     assert found == pytest.approx(expected_logprobs(model, asked, ways), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("score", "per_token"), [("sequence", False), ("sequence_mean", True)], ids=["sum", "mean"]
+)
+def test_options_can_be_scored_as_whole_sequences(
+    folder: Path, score: str, per_token: bool
+) -> None:
+    model = TransformersModel(str(folder), option_scores=score)
+    options = ("no", "pneumothorax")
+    asked = request(OPEN, seed=5, candidates=options)
+    found = ask(model, [asked, request(CHANGE, seed=6)])[asked.key].option_logprobs
+    totals = {}
+    for option in options:
+        texts = {option, option.capitalize()} if option == "no" else {option}
+        ways = [spaced for text in texts for spaced in (text, " " + text)]
+        logprobs = [naive_logprob(model, asked, text) for text in ways]
+        if per_token:
+            lengths = [len(model.tokenizer(text)["input_ids"]) for text in ways]
+            totals[option] = max(v / n for v, n in zip(logprobs, lengths, strict=True))
+        else:
+            totals[option] = math.log(math.fsum(map(math.exp, logprobs)))
+    norm = math.log(math.fsum(map(math.exp, totals.values())))
+    assert found == pytest.approx({o: v - norm for o, v in totals.items()}, abs=1e-4)
+    assert model.identity["option_scores"] == score
+
+
+def test_sampling_from_the_likeliest_token_only_is_greedy(folder: Path) -> None:
+    limited = TransformersModel(str(folder), generation={"top_k": 1})
+    asked = [request(OPEN, seed) for seed in range(3)]
+    warm = [dataclasses.replace(each, temperature=1.5) for each in asked]
+    greedy = {key: answer.text for key, answer in ask(limited, asked).items()}
+    assert {key: answer.text for key, answer in ask(limited, warm).items()} == greedy
+
+
+def test_every_answer_ends_at_its_own_limit(model: TransformersModel) -> None:
+    asked = [request(OPEN, seed, max_new_tokens=most) for seed, most in enumerate((1, 3, 6))]
+    for each, answer in zip(asked, ask(model, asked).values(), strict=True):
+        assert answer.completion_tokens == each.max_new_tokens
+        assert answer.finish_reason == "length"
+
+
+def test_thoughts_are_told_apart_from_the_answer(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_text", lambda tokens: "<think>Two lungs.</think> yes")
+    (answer,) = model.generate([request(YES_NO)])
+    assert (answer.reasoning, answer.text) == ("Two lungs.", "yes")
+    # The first token began a thought: it says nothing about yes and no.
+    assert answer.option_logprobs is None
+
+
+def test_an_image_mark_inside_one_question_fails_that_question_alone(folder: Path) -> None:
+    model = TransformersModel(str(folder), batch_size=8)
+    good = [dataclasses.replace(OPEN, id=f"o{i}", question=f"What is {i}?") for i in range(4)]
+    ask(model, [request(sample, 1) for sample in good])
+    assert model.reuses_prefixes
+    bad = dataclasses.replace(OPEN, id="bad", question="What is <image>?")
+    found = ask(model, [request(sample, 1) for sample in (*good[:2], bad, *good[2:])])
+    assert {key for key, answer in found.items() if answer.status == "error"} == {"bad-1"}
+
+
 def test_the_batch_does_not_change_an_answer(folder: Path) -> None:
     asked = [
         request(sample, seed) for seed in range(3) for sample in (CHOICE, YES_NO, CHANGE, OPEN)
@@ -256,7 +336,7 @@ def test_running_out_of_memory_halves_the_batch_and_says_so(
     forward = model._forward
     sizes: list[int] = []
 
-    def small_memory(batch: Sequence[Request]) -> list[Response]:
+    def small_memory(batch: Sequence[Any]) -> list[Response]:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError("16 GiB")

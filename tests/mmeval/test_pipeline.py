@@ -210,10 +210,10 @@ def test_each_degraded_picture_reaches_the_model(
         make_questions(2),
         tmp_path / "run",
         MockModel(look),
-        conditions=["clean", "general/contrast:5"],
+        conditions=["clean", "general/contrast_down:5"],
     )
     assert seen["q0", "clean"] == seen["q1", "clean"]
-    assert seen["q0", "clean"] != seen["q0", "general/contrast:5"]
+    assert seen["q0", "clean"] != seen["q0", "general/contrast_down:5"]
 
 
 def test_the_order_of_answers_does_not_matter(

@@ -266,7 +266,7 @@ def test_a_degradation_that_costs_nothing_is_tolerated() -> None:
     rows = [
         made_row("accuracy", "clean", 0.9),
         *degraded("general/jpeg:5", 0.0, 0.9, width=0.01),
-        *degraded("general/contrast:3", 0.4, 0.9),
+        *degraded("general/contrast_down:3", 0.4, 0.9),
     ]
 
     assert "It tolerates general/jpeg up to severity 5: less than 2 points lost." in findings(

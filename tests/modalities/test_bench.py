@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import modalities
 from modalities import bench
 
 
@@ -31,5 +32,22 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 def test_the_files_made_for_it_are_of_every_decoder(tmp_path: Path) -> None:
-    rows = [bench.measure(path, 1) for path in bench.make(tmp_path)]
-    assert {row.decoder for row in rows} == {"pydicom", "nibabel", "Pillow", "tifffile"}
+    cases = bench.make(tmp_path)
+    rows = [bench.measure(case.path, 1, choices=case.choices, clock="cpu") for case in cases]
+    decoders = {"pydicom", "nibabel", "Pillow", "tifffile", "tiffslide"}
+    assert {row.decoder for row in rows} == decoders
+    assert all(case.why for case in cases)
+
+
+def test_decoder_and_load_read_the_same_pixels(tmp_path: Path) -> None:
+    by_name = {case.path.name: case for case in bench.make(tmp_path)}
+    for name in ("ct_slice_jpegll.dcm", "ct_slice_jpegls.dcm", "ct_enhanced.dcm"):
+        case = by_name[name]
+        _, decode = bench._decoder(case.path, "dicom", case.choices)
+        pixels = modalities.load(case.path).pixels.numpy()[0]
+        stored = np.asarray(decode(), np.float32) - 1024
+        assert np.array_equal(pixels, stored[:, ::1] if stored.ndim == 3 else stored), name
+    slide = by_name["slide.tif"]
+    _, region = bench._decoder(slide.path, "tiff", slide.choices)
+    shown = modalities.load(slide.path, **slide.choices).render()
+    np.testing.assert_array_equal(shown, region())

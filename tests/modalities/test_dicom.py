@@ -300,3 +300,38 @@ def test_patient_data_reaches_no_message(
     said += caplog.text + "".join(capfd.readouterr()) + " ".join(str(w.message) for w in recwarn)
     assert "BurnedInAnnotation" in said or tags
     assert "SECRET" not in said
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_segmented_palette_unfolds_as_the_standard_says(write_dicom: Writer, bits: int) -> None:
+    scale = 1 if bits == 8 else 257
+    # PS3.3 C.7.9.2: three entries as they are, a line of four from the last of them to 90, and
+    # both segments once more; the line then starts from where the copy's three entries end.
+    start, wide = 0, bits // 8
+    discrete, line = [0, 3, 10, 200, 50], [1, 4, 90]
+    table = [10, 200, 50, 60, 70, 80, 90, 10, 200, 50, 60, 70, 80, 90]
+    entries = [0, 3, *(scale * n for n in discrete[2:]), 1, 4, scale * line[2], 2, 2]
+    entries += [start, 0, 0, 0] if bits == 8 else [start, 0]
+    packed = np.array(entries, f"<u{wide}").tobytes()
+    palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        palette[f"{colour}PaletteColorLookupTableDescriptor"] = [len(table), 0, bits]
+        palette[f"Segmented{colour}PaletteColorLookupTableData"] = packed + b"\0" * (
+            len(packed) % 2
+        )
+    pixels = np.arange(len(table), dtype=np.uint8)[None]
+    image = modalities.load(write_dicom("a.dcm", pixels, **palette), "photo")
+    np.testing.assert_array_equal(image.render()[0], np.repeat(np.array(table)[:, None], 3, axis=1))
+
+
+@pytest.mark.parametrize("entries", [[2, 1, 0, 0], [0, 1, 5, 2, 1, 6, 0], [0, 1, 5, 2, 9, 0, 0]])
+def test_an_indirect_segment_that_copies_itself_is_refused(
+    write_dicom: Writer, entries: list[int]
+) -> None:
+    palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        palette[f"{colour}PaletteColorLookupTableDescriptor"] = [4, 0, 16]
+        words = np.array(entries, "<u2").tobytes()
+        palette[f"Segmented{colour}PaletteColorLookupTableData"] = words
+    with pytest.raises(ImageError, match="a segment is not sound"):
+        modalities.load(write_dicom("a.dcm", np.zeros((4, 4), np.uint8), **palette))

@@ -176,17 +176,53 @@ def test_what_is_no_level_of_the_slide_is_refused(
         modalities.load([level, ct])
 
 
-def test_grey_tiles_stay_frames_and_say_so(write_dicom: Writer) -> None:
-    tiles, _ = cut(PLANE, 16, 24)
-    path = write_dicom("g.dcm", tiles[..., 0].copy(), **tags(PLANE, len(tiles), 0.5))
-    image = modalities.load(path, frame=4)
-    np.testing.assert_array_equal(image.render()[..., 0], PLANE[16:32, 24:48, 0])
-    assert any("one tile is shown" in note for note in image.provenance["warnings"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_grey_tiles_make_up_the_plane_and_are_shown_through_a_window(
+    write_dicom: Writer, kind: type
+) -> None:
+    grey = PLANE[..., :1].astype(kind) * (1 if kind is np.uint8 else 17)
+    tiles, _ = cut(grey, 16, 24)
+    window = {"WindowCenter": 1000, "WindowWidth": 2000} if kind is np.uint16 else {}
+    path = write_dicom("g.dcm", tiles[..., 0].copy(), **tags(PLANE, len(tiles), 0.5, **window))
+    image = modalities.load(path)
+    values = grey[..., 0].astype(float)
+    if kind is np.uint16:  # PS3.3 C.11.2.1.2.1
+        values = np.clip((values - 999.5) / 1999 + 0.5, 0, 1) * 255
+    assert np.abs(image.render()[..., 0] - values).max() <= 1
+    assert image.spacing_mm == pytest.approx((0.0005, 0.0005))
+    part = modalities.load(path, region=(20, 10, 30, 25))
+    np.testing.assert_array_equal(part.render(), image.render()[10:35, 20:50])
+    assert not any("one tile is shown" in note for note in image.provenance["warnings"])
+    half = modalities.load(path, mpp=1.0)
+    np.testing.assert_allclose(
+        half.pixels[0], image.pixels[0].reshape(22, 2, 30, 2).mean(axis=(1, 3)), atol=0.01
+    )
+    tile = modalities.load(path, frame=4)
+    assert tuple(tile.pixels.shape) == (1, 16, 24)
+    assert any("one tile is shown" in note for note in tile.provenance["warnings"])
+    with pytest.raises(ImageError, match="patch: is for slides in colour"):
+        modalities.load(path, patch="tissue")
+
+
+def test_sixteen_bit_colour_tiles_keep_their_precision(write_dicom: Writer) -> None:
+    deep = PLANE.astype(np.uint16) * 257
+    tiles, _ = cut(deep, 16, 24)
+    path = write_dicom("d.dcm", tiles, **tags(PLANE, len(tiles), 0.5))
+    np.testing.assert_array_equal(modalities.load(path).render(), PLANE)
+
+
+def test_tiles_far_too_small_to_be_read_are_refused(
+    level: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modalities.formats.dicom_slide.MAX_READ", 4)
+    modalities.load(level, region=(0, 0, 48, 32))
+    with pytest.raises(ImageError, match="9 tiles of 24x16 are more than the 4 read"):
+        modalities.load(level)
 
 
 def test_a_choice_for_slides_is_refused_elsewhere(write_dicom: Writer, level: Path) -> None:
     ct = write_dicom("ct.dcm", np.zeros((4, 4), np.int16), Modality="CT")
-    with pytest.raises(ImageError, match=r"ct\.dcm: level: is for 8-bit colour slides"):
+    with pytest.raises(ImageError, match=r"ct\.dcm: level: is for slides with a TotalPixelMatrix"):
         modalities.load(ct, level=0)
     with pytest.raises(ImageError, match=r"level: expected 0\.\.0"):
         modalities.load(level, level=1)

@@ -324,3 +324,20 @@ def test_values_where_they_do_not_belong_are_not_quoted(
         assert_no_patient(said)
         tried += 1
     assert tried > 0
+
+
+@pytest.mark.parametrize("name", ["a\nERROR: b.png", "a\x1b[2Jb.png", "a\u2028b.png", "a\rb.png"])
+def test_a_file_name_cannot_break_a_message_in_two(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"no image")
+    with pytest.raises(ImageError) as caught:
+        modalities.load(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert "\x1b" not in message
+    assert caught.value.file == str(path)
+    assert caught.value.cause.startswith("not an image in a known format")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(path, "PNG")
+    with pytest.warns(modalities.ImageWarning) as warned:
+        modalities.load(path)
+    assert all(len(str(warning.message).splitlines()) == 1 for warning in warned)

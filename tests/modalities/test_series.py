@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian
 
 import modalities
 from modalities import ImageError, ImageWarning
@@ -180,3 +182,63 @@ def test_a_multi_frame_ct_is_a_volume(write_dicom: Writer) -> None:
     assert volume.spacing_mm == (10.0, 0.5, 0.5)
     assert volume.pixels[0, :, 1, 1].tolist() == [0, 0, 0]
     assert modalities.load(path, frame=0).pixels[0, 0, 0] == 1000
+
+
+def report(path: Path, modality: str, sop_class: str) -> Path:
+    """A file of an examination that holds no image."""
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_class, "1.2.3.4", modality
+    ds.PatientName, ds.SeriesInstanceUID = "Doe^Jane", "1.2.9"
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("modality", "sop_class"),
+    [
+        ("SR", "1.2.840.10008.5.1.4.1.1.88.67"),  # X-ray dose report
+        ("KO", "1.2.840.10008.5.1.4.1.1.88.59"),  # key object selection
+        ("PR", "1.2.840.10008.5.1.4.1.1.11.1"),  # presentation state
+        ("CT", "1.2.840.10008.5.1.4.1.1.11.1"),  # the class tells, whatever the Modality
+    ],
+)
+def test_reports_and_presentation_states_beside_a_series_are_left_out(
+    series: list[Path], modality: str, sop_class: str
+) -> None:
+    alone = modalities.load(series)
+    folder = series[0].parent
+    report(folder / "a_report.dcm", modality, sop_class)
+    with pytest.warns(modalities.ImageWarning, match="1 file that is no image") as caught:
+        beside = modalities.load(folder)
+    assert beside.pixels.equal(alone.pixels)
+    assert "Doe" not in "".join(str(warning.message) for warning in caught)
+
+
+def test_one_image_beside_its_report_is_that_image(write_dicom: Writer, tmp_path: Path) -> None:
+    path = write_dicom(
+        "study/film.dcm", np.arange(24, dtype=np.uint16).reshape(4, 6), Modality="DX"
+    )
+    alone = modalities.load(path)
+    report(path.with_name("report.dcm"), "SR", "1.2.840.10008.5.1.4.1.1.88.11")
+    with pytest.warns(modalities.ImageWarning, match="left out"):
+        beside = modalities.load(path.parent)
+    assert beside.pixels.equal(alone.pixels)
+    assert beside.modality == "xray"
+
+
+def test_reports_alone_are_no_images(tmp_path: Path) -> None:
+    files = [report(tmp_path / f"{n}.dcm", "SR", "1.2.840.10008.5.1.4.1.1.88.11") for n in range(2)]
+    with pytest.raises(ImageError, match="none of the 2 files holds an image"):
+        modalities.load(tmp_path)
+    with pytest.raises(ImageError, match=r"holds no image \(Modality SR\)"):
+        modalities.load(files[0])
+
+
+def test_a_slice_that_lost_its_pixels_is_not_left_out(series: list[Path]) -> None:
+    ds = dcmread(series[1])
+    del ds.PixelData
+    ds.save_as(series[1])
+    with pytest.raises(ImageError, match="PixelData: is missing or cut short"):
+        modalities.load(series[0].parent)

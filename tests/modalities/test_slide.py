@@ -131,3 +131,20 @@ def test_a_slide_loads_from_bytes(slide: Path) -> None:
     choices = {"region": (0, 0, 64, 64)}
     from_bytes = modalities.load(slide.read_bytes(), **choices)
     assert from_bytes.pixels.equal(modalities.load(slide, **choices).pixels)
+
+
+def test_a_scan_too_large_for_one_image_is_read_by_region(
+    tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modalities.formats.slide.MAX_VALUES", 3 * 1000 * 1000)
+    flat = tmp_path / "flat.tif"
+    tifffile.imwrite(flat, picture(), tile=(256, 256), photometric="rgb", compression="zlib")
+    with pytest.raises(
+        ImageError, match=r"2560x1536 pixels at level 0 .*; give a smaller region=$"
+    ):
+        modalities.load(flat)
+    image = modalities.load(flat, region=(1000, 500, 900, 900))
+    np.testing.assert_array_equal(image.render(), picture()[500:1400, 1000:1900])
+    with pytest.raises(ImageError, match=r"smaller region=, a coarser mpp=, or size=$"):
+        modalities.load(slide, level=0)
+    assert modalities.load(slide, size=400).render().shape == (240, 400, 3)

@@ -186,9 +186,9 @@ def test_one_slice_of_a_series_is_decoded_alone_and_is_the_same(
     files = _series(write_dicom, down, **tags)
     calls = []
 
-    def counted(header: Header, index: int) -> RawImage:
+    def counted(header: Header, index: int, **how: bool) -> RawImage:
         calls.append(index)
-        return single(header, index)
+        return single(header, index, **how)
 
     monkeypatch.setattr("modalities.formats.dicom.single", counted)
     for choice in (0, 1, "middle", 1.0):

@@ -1,0 +1,141 @@
+"""What must not leave this machine: pictures that may say whose they are.
+
+A server elsewhere is sent pixels and the question, never a file or its header. But pixels can bear
+a name as well: burnt in by an ultrasound machine, a film scanner or a screenshot. Such pictures are
+found by what their file says of itself (DICOM PS3.3, C.7.6.1: Burned In Annotation) and by looking
+for lines of letters. The search is a heuristic that rather refuses once too often; it reads
+nothing, and it is no de-identification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from mmeval.models.base import Model
+    from modalities import MedicalImage
+
+__all__ = ["Guard", "guard", "objection", "seems_to_bear_text"]
+
+#: Says why a picture may not leave, or None.
+Guard = Callable[["MedicalImage"], str | None]
+
+_MEND = "look at it, and if nobody can be recognised set model.allow_burned_in=true"
+
+# Letters, in pixels of the scale at which they are looked for; the next scale is half as large.
+_LEAST, _MOST = 5, 22
+#: Widest stroke, and least difference of a stroke from what surrounds it (grey levels).
+_STROKE, _CONTRAST = 7, 40
+#: Fewest letters of a line. A side marker or a scale has fewer, a name or a date has more.
+_LETTERS = 4
+_SMALLEST_SCALE = 24
+
+
+def guard(model: Model) -> Guard | None:
+    """Returns what pictures must pass before a model sees them, None if it runs on this machine."""
+    if not getattr(model, "remote", False) or getattr(model, "allow_burned_in", False):
+        return None
+    return objection
+
+
+def objection(image: MedicalImage) -> str | None:
+    """Says why a picture should not leave this machine, and the mend.
+
+    Args:
+        image: As loaded, before any degradation: noise hides letters from this search sooner than
+            from a reader.
+
+    Returns:
+        None if nothing speaks against it.
+    """
+    if image.provenance.get("burned_in_annotation") == "YES":
+        return f"its header says BurnedInAnnotation YES and the server is remote: {_MEND}"
+    if seems_to_bear_text(image.render()):
+        return f"it seems to bear text and the server is remote: {_MEND}"
+    return None
+
+
+def seems_to_bear_text(pixels: npt.NDArray[np.uint8]) -> bool:
+    """Whether a picture seems to bear a line of at least four letters or digits.
+
+    Letters are small connected strokes, brighter or darker than what is around them, of one height,
+    on one line, close to each other and all of the same grey. Lines may run along or down.
+
+    Args:
+        pixels: uint8 of shape (H, W, 3).
+    """
+    import cv2
+
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    while min(grey.shape) >= _SMALLEST_SCALE:
+        for shape in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+            letters = _letters(grey, shape)
+            if _line(letters) or _line(letters[:, [1, 0, 3, 2, 4]]):
+                return True
+        grey = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return False
+
+
+def _letters(grey: Any, shape: int) -> npt.NDArray[np.float64]:  # noqa: ANN401
+    """Strokes of letter-like size: left, top, width, height and grey level of each."""
+    import cv2
+
+    kernel = np.ones((_STROKE, _STROKE), np.uint8)
+    strokes = cv2.morphologyEx(grey, shape, kernel)
+    # Half the height of the strokes nearby, so that the dim rim of letters does not join them.
+    mask = strokes > np.maximum(_CONTRAST, cv2.dilate(strokes, kernel) // 2)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    left, top, width, height, area = stats[:, : cv2.CC_STAT_MAX].T.astype(np.float64)
+    box = width * height
+    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    thick = np.zeros(len(stats))
+    np.maximum.at(thick, labels[mask], 2 * inside[mask] - 1)
+    fits = (
+        (np.maximum(width, height) >= _LEAST)
+        & (np.maximum(width, height) <= 1.5 * _MOST)
+        & (np.minimum(width, height) <= _MOST)
+        & (area >= 0.12 * box)
+        & (thick <= 0.5 * np.maximum(width, height))
+    )
+    fits[0] = False
+    chosen = np.flatnonzero(fits)
+    peak = np.zeros(len(stats))
+    if len(chosen):
+        total = np.zeros(len(stats))
+        np.add.at(total, labels[mask], strokes[mask])
+        peak = total / np.maximum(area, 1)
+    return np.column_stack([left, top, width, height, peak])[chosen]
+
+
+def _line(letters: npt.NDArray[np.float64]) -> bool:
+    """Whether enough letters follow each other along the first axis."""
+    from scipy.spatial import cKDTree
+
+    if len(letters) < _LETTERS:
+        return False
+    letters = letters[np.argsort(letters[:, 0], kind="stable")]
+    left, top, width, height, grey = letters.T
+    right, bottom = left + width, top + height
+    tall = (height >= _LEAST) & (height <= _MOST) & (width <= 1.5 * height)
+    near = cKDTree(np.column_stack([left, bottom])).query_pairs(3.0 * _MOST, output_type="ndarray")
+    first, second = np.sort(near, axis=1).T
+    size = np.maximum(height[first], height[second])
+    gap = left[second] - right[first]
+    follows = (
+        tall[first]
+        & tall[second]
+        & (np.minimum(height[first], height[second]) >= 0.6 * size)
+        & (np.abs(bottom[first] - bottom[second]) <= np.maximum(1.0, 0.12 * size))
+        & (gap >= -0.1 * size)
+        & (gap <= 0.8 * size)
+        & (np.abs(grey[first] - grey[second]) <= 0.2 * np.maximum(grey[first], grey[second]))
+    )
+    first, second = first[follows], second[follows]
+    longest = np.ones(len(letters), int)
+    for a, b in sorted(zip(first.tolist(), second.tolist(), strict=True)):
+        longest[b] = max(longest[b], longest[a] + 1)
+    return bool(longest.max() >= _LETTERS)
