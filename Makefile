@@ -24,7 +24,7 @@ demo: $(STAMP) ## Damage phantom images, ask the embedded model, write report.ht
 
 .PHONY: test
 test: $(STAMP) ## Run every test and doctest, offline
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(OFFLINE) $(BIN)/python -m pytest -n auto --maxprocesses=4
 
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed

@@ -610,34 +610,32 @@ def _each(pixels: Tensor, degrade: Callable[[int], Tensor]) -> Tensor:
     if pixels.requires_grad and torch.is_grad_enabled():
         with torch.no_grad():
             return _each(pixels, degrade)
-    out: Tensor
-    if pixels.shape[0] == 1:
+    images = pixels.shape[0]
+    if images == 1:
         alone = degrade(0)
         # One image that is new and lies as the batch does needs no copy.
         if _lies_as(alone, pixels) and alone.data_ptr() != pixels.data_ptr():
             return alone[None]
-        out = torch.empty_like(pixels)
-        out[0].copy_(alone)
-        return out
-    out = torch.empty_like(pixels)
-    for row in range(pixels.shape[0]):
-        out[row].copy_(degrade(row))
+    from degradations.operators.planes import empty_like
+
+    out: Tensor = empty_like(pixels)
+    for row in range(images):
+        out[row].copy_(alone if images == 1 else degrade(row))
     return out
 
 
 def _lies_as(image: Tensor, pixels: Tensor) -> bool:
     """Whether an image has the strides of those in a batch; those of single channels are free."""
-    own, theirs = image.stride(), pixels.stride()[1:]
-    if image.shape[0] == 1:
-        own, theirs = own[1:], theirs[1:]
-    return own == theirs and 0 not in own
+    own, theirs = image.stride(), pixels.stride()
+    first = 1 if image.shape[0] == 1 else 0
+    return own[first:] == theirs[first + 1 :] and 0 not in own[first:]
 
 
 def _slices(volume: Tensor, degrade: Callable[[Tensor, str], Tensor], volume_id: str) -> Tensor:
     """A new volume of what ``degrade`` makes of every slice of (C, D, H, W)."""
-    import torch
+    from degradations.operators.planes import empty_like
 
-    out = torch.empty_like(volume)
+    out: Tensor = empty_like(volume)
     for number in range(volume.shape[1]):
         out[:, number] = degrade(volume[:, number], f"{volume_id}/slice{number}")
     return out
@@ -655,7 +653,7 @@ def _operate(
     import torch
 
     channels = image.shape[0]
-    may_be_gray = entry.channels is None and not entry.channelwise and not entry.volumetric
+    may_be_gray = not entry.channelwise and entry.channels is None and not entry.volumetric
     work = image[:1] if may_be_gray and _is_gray(image) else image
     if entry.domain == "hu" and work.shape[0] != 1:
         raise DegradationError(f"{entry.name} needs a gray image, got one in colour")
@@ -701,23 +699,23 @@ def _check_pixels(
 ) -> None:
     import torch
 
-    if pixels.ndim not in ((4, 5) if volumes else (4,)) or 0 in pixels.shape[1:]:
+    shape = pixels.shape
+    if len(shape) not in ((4, 5) if volumes else (4,)) or 0 in shape[1:]:
         or_volumes = " or (B, C, D, H, W)" if volumes else ""
-        raise DegradationError(
-            f"pixels must be (B, C, H, W){or_volumes}, got shape {tuple(pixels.shape)}"
-        )
-    if pixels.dtype not in (torch.float32, torch.uint8):
+        raise DegradationError(f"pixels must be (B, C, H, W){or_volumes}, got shape {tuple(shape)}")
+    eight_bit = pixels.dtype == torch.uint8
+    if not eight_bit and pixels.dtype != torch.float32:
         raise DegradationError(f"pixels must be float32 or uint8, got {pixels.dtype}")
-    images = pixels.shape[0]
+    images = shape[0]
     if isinstance(ids, str) or len(ids) != images or specs != images:
         raise DegradationError(
             f"{images} images need as many ids and specs, got {len(ids)} ids and {specs} specs"
         )
-    if not all(isinstance(image_id, str) for image_id in ids):
+    if not set(map(type, ids)) <= {str} and not all(isinstance(own, str) for own in ids):
         raise DegradationError("ids must be strings")
     if domain not in DOMAINS:
         raise DegradationError(f"unknown domain {domain!r}; there are: {', '.join(DOMAINS)}")
-    if pixels.dtype == torch.uint8:
+    if eight_bit:
         if domain != "display":
             raise DegradationError(f"uint8 pixels are display values, got domain {domain!r}")
         return

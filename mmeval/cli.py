@@ -258,7 +258,7 @@ def _degradations() -> dict[str, str]:
     import degradations
 
     found = {}
-    for name in degradations.names():
+    for name in degradations.names(volumes=True):
         entry = degradations.get(name)
         where = ", ".join(entry.modalities) if entry.modalities else "any modality"
         found[name] = f"{entry.description} ({where}; in the domain {entry.domain})"

@@ -50,6 +50,8 @@ class RunConfig:
         render_size: Longest edge of what the model is shown, None for the image's own.
         assume_window: (centre, width) in HU that CT pictures were windowed with; lets degradations
             of Hounsfield units run on them.
+        ask_geometric: Whether degradations that move anatomy are asked also on questions about a
+            place or a side, whose right answer they may change.
         limit: First samples of each benchmark only.
         fail_on_error: Errors that are tolerated: a count, or a share below 1. Beyond it the exit
             code is 1.
@@ -69,6 +71,7 @@ class RunConfig:
     temperature: float = 0.0
     render_size: int | None = None
     assume_window: tuple[float, float] | None = None
+    ask_geometric: bool = False
     limit: int | None = None
     fail_on_error: float = 0
     out: Path = field(default=Path("runs"))
@@ -331,6 +334,7 @@ def _checked(data: Mapping[str, Any], stem: str) -> RunConfig:
         temperature=_number(data, "temperature", 0.0),
         render_size=_number(data, "render_size", None, least=1),
         assume_window=window,
+        ask_geometric=bool(data.get("ask_geometric", False)),
         limit=_number(data, "limit", None, least=1),
         fail_on_error=_number(data, "fail_on_error", 0.0),
         out=Path(data["out"]) if data.get("out") else Path("runs") / name,

@@ -32,7 +32,8 @@ _LEAST, _MOST = 5, 22
 _STROKE, _CONTRAST = 7, 40
 #: Fewest letters of a line. A side marker or a scale has fewer, a name or a date has more.
 _LETTERS = 4
-_SMALLEST_SCALE = 24
+#: Shortest edge of the smallest scale: letters are less than a quarter of a picture.
+_SMALLEST_SCALE = 96
 
 
 def guard(model: Model) -> Guard | None:
@@ -63,7 +64,7 @@ def seems_to_bear_text(pixels: npt.NDArray[np.uint8]) -> bool:
     """Whether a picture seems to bear a line of at least four letters or digits.
 
     Letters are small connected strokes, brighter or darker than what is around them, of one height,
-    on one line, close to each other and all of the same grey. Lines may run along or down.
+    on one line, close to each other and of one contrast. Lines may run along or down.
 
     Args:
         pixels: uint8 of shape (H, W, 3).
@@ -71,56 +72,56 @@ def seems_to_bear_text(pixels: npt.NDArray[np.uint8]) -> bool:
     import cv2
 
     grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-    while min(grey.shape) >= _SMALLEST_SCALE:
+    least = _LEAST
+    while True:
         for shape in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-            letters = _letters(grey, shape)
-            if _line(letters) or _line(letters[:, [1, 0, 3, 2, 4]]):
+            letters = _letters(grey, shape, least)
+            if _line(letters, least) or _line(letters[:, [1, 0, 3, 2, 4]], least):
                 return True
+        if min(grey.shape) < 2 * _SMALLEST_SCALE:
+            return False
         grey = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return False
+        least = _MOST // 3  # smaller ones were looked for before
 
 
-def _letters(grey: Any, shape: int) -> npt.NDArray[np.float64]:  # noqa: ANN401
-    """Strokes of letter-like size: left, top, width, height and grey level of each."""
+def _letters(grey: Any, shape: int, least: int) -> npt.NDArray[np.float64]:  # noqa: ANN401
+    """Strokes of letter-like size: left, top, width, height and contrast of each."""
     import cv2
 
     kernel = np.ones((_STROKE, _STROKE), np.uint8)
     strokes = cv2.morphologyEx(grey, shape, kernel)
     # Half the height of the strokes nearby, so that the dim rim of letters does not join them.
     mask = strokes > np.maximum(_CONTRAST, cv2.dilate(strokes, kernel) // 2)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    marked = mask.astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
     left, top, width, height, area = stats[:, : cv2.CC_STAT_MAX].T.astype(np.float64)
-    box = width * height
-    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    thick = np.zeros(len(stats))
-    np.maximum.at(thick, labels[mask], 2 * inside[mask] - 1)
+    place = labels[mask].astype(np.intp)
+    depth = np.bincount(place, strokes[mask], count) / np.maximum(area, 1)
+    thick = np.zeros(count)
+    np.maximum.at(thick, place, 2 * cv2.distanceTransform(marked, cv2.DIST_L2, 3)[mask] - 1)
+    longest, shortest = np.maximum(width, height), np.minimum(width, height)
     fits = (
-        (np.maximum(width, height) >= _LEAST)
-        & (np.maximum(width, height) <= 1.5 * _MOST)
-        & (np.minimum(width, height) <= _MOST)
-        & (area >= 0.12 * box)
-        & (thick <= 0.5 * np.maximum(width, height))
+        (longest >= least)
+        & (longest <= 1.5 * _MOST)
+        & (shortest <= _MOST)
+        & (area >= 0.12 * width * height)  # no frames, no arcs
+        & (thick <= 0.5 * longest)  # no dots
     )
-    fits[0] = False
-    chosen = np.flatnonzero(fits)
-    peak = np.zeros(len(stats))
-    if len(chosen):
-        total = np.zeros(len(stats))
-        np.add.at(total, labels[mask], strokes[mask])
-        peak = total / np.maximum(area, 1)
-    return np.column_stack([left, top, width, height, peak])[chosen]
+    fits[0] = False  # what is around them
+    found: npt.NDArray[np.float64] = np.column_stack([left, top, width, height, depth])[fits]
+    return found
 
 
-def _line(letters: npt.NDArray[np.float64]) -> bool:
+def _line(letters: npt.NDArray[np.float64], least: int) -> bool:
     """Whether enough letters follow each other along the first axis."""
     from scipy.spatial import cKDTree
 
     if len(letters) < _LETTERS:
         return False
     letters = letters[np.argsort(letters[:, 0], kind="stable")]
-    left, top, width, height, grey = letters.T
+    left, top, width, height, contrast = letters.T
     right, bottom = left + width, top + height
-    tall = (height >= _LEAST) & (height <= _MOST) & (width <= 1.5 * height)
+    tall = (height >= least) & (height <= _MOST) & (width <= 1.5 * height)
     near = cKDTree(np.column_stack([left, bottom])).query_pairs(3.0 * _MOST, output_type="ndarray")
     first, second = np.sort(near, axis=1).T
     size = np.maximum(height[first], height[second])
@@ -132,7 +133,10 @@ def _line(letters: npt.NDArray[np.float64]) -> bool:
         & (np.abs(bottom[first] - bottom[second]) <= np.maximum(1.0, 0.12 * size))
         & (gap >= -0.1 * size)
         & (gap <= 0.8 * size)
-        & (np.abs(grey[first] - grey[second]) <= 0.2 * np.maximum(grey[first], grey[second]))
+        & (
+            np.abs(contrast[first] - contrast[second])
+            <= 0.2 * np.maximum(contrast[first], contrast[second])
+        )
     )
     first, second = first[follows], second[follows]
     longest = np.ones(len(letters), int)

@@ -370,6 +370,7 @@ class Score:
         confidence: By name: ``{"option": 0.93}``.
         purpose: ``answer``, ``vote`` or ``verbalized``; accuracy is that of the answers.
         tokens: Prompt and completion tokens together, None where the backend does not tell.
+        cost_usd: What they cost, None where the model has no price or tokens are not told.
     """
 
     key: str
@@ -395,6 +396,7 @@ class Score:
     tags: Mapping[str, str] = field(default_factory=dict)
     purpose: str = "answer"
     tokens: int | None = None
+    cost_usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the score as a JSON-able dict."""

@@ -280,3 +280,79 @@ def enlarge(cells, row_of, row_share, left, right, column_share, scratch, out):
         upper, lower, share, result = scratch[0], scratch[1], row_share[y], out[y]
         for x in range(left.size):
             result[x] = upper[x] + share * (lower[x] - upper[x])
+
+
+@numba.njit(cache=True, nogil=True)
+def halve(plane, rows, columns, start, line, pairs, out):
+    """Every other pixel of a plane filtered by 1, 4, 6, 4, 1 along both axes, with margins.
+
+    Args:
+        plane: (H, W) uint8.
+        rows: (2 R + 3,) rows of the plane under the filter: row r takes five from 2 r on.
+        columns: (2 C + 4,) places in the line where each of them finds its value.
+        start: Place in the line of the plane's first column, even.
+        line: (2 C + 4,) uint16 to work in.
+        pairs: The same memory as int32.
+        out: (R, C) float32, in levels.
+    """
+    width = plane.shape[1]
+    inside = line[start : start + width]
+    four, six = np.uint16(4), np.uint16(6)
+    first, middle, last = pairs[:-2], pairs[1:-1], pairs[2:]
+    low, sixteen, unit = np.int32(0xFFFF), np.int32(16), np.float32(1.0 / 256.0)
+    for row in range(out.shape[0]):
+        a, b, c = plane[rows[2 * row]], plane[rows[2 * row + 1]], plane[rows[2 * row + 2]]
+        d, e = plane[rows[2 * row + 3]], plane[rows[2 * row + 4]]
+        for x in range(width):
+            outer = np.uint16(np.uint16(a[x]) + np.uint16(e[x]))
+            inner = np.uint16(np.uint16(np.uint16(b[x]) + np.uint16(d[x])) * four)
+            inside[x] = np.uint16(np.uint16(outer + inner) + np.uint16(np.uint16(c[x]) * six))
+        for x in range(start):
+            line[x] = line[columns[x]]
+        for x in range(start + width, len(line)):
+            line[x] = line[columns[x]]
+        result = out[row]
+        # Pairs of neighbours, for the compiler is poor at taking every other value.
+        for x in range(len(result)):
+            ends = (first[x] & low) + (last[x] & low)
+            sides = (first[x] >> sixteen) + (middle[x] >> sixteen)
+            result[x] = np.float32(ends + 4 * sides + 6 * (middle[x] & low)) * unit
+
+
+@numba.njit(cache=True, nogil=True)
+def double(small, margin, lines, pairs, levels, out):
+    """Undo `halve`: zeros between the pixels, filtered by 1, 4, 6, 4, 1 along both axes.
+
+    Args:
+        small: (R, C) float32, in levels.
+        margin: Of its pixels on each side, at least 1.
+        lines: (2, W / 2 + 2) float32 to work in.
+        pairs: (W / 2,) uint16 to work in.
+        levels: The same memory as uint8.
+        out: (H, W) uint8, rounded.
+    """
+    height, width = out.shape
+    count = len(pairs)
+    eighth, half = np.float32(0.125), np.float32(0.5)
+    most, least = np.int32(255), np.int32(0)
+    for row in range((height + 1) // 2):
+        above, here, below = small[margin + row - 1], small[margin + row], small[margin + row + 1]
+        above, here = above[margin - 1 :][: count + 2], here[margin - 1 :][: count + 2]
+        below = below[margin - 1 :][: count + 2]
+        even, odd = lines[0], lines[1]
+        for x in range(count + 2):
+            even[x] = (above[x] + below[x]) * eighth + here[x] * np.float32(0.75)
+            odd[x] = (here[x] + below[x]) * half
+        for turn in range(min(2, height - 2 * row)):
+            left = lines[turn][:count]
+            middle = lines[turn][1 : count + 1]
+            right = lines[turn][2 : count + 2]
+            for x in range(count):
+                one = (left[x] + right[x]) * eighth + middle[x] * np.float32(0.75)
+                two = (middle[x] + right[x]) * half
+                whole_one = min(max(np.int32(one + half), least), most)
+                whole_two = min(max(np.int32(two + half), least), most)
+                pairs[x] = np.uint16(whole_one | (whole_two << 8))
+            result = out[2 * row + turn]
+            for x in range(width):
+                result[x] = levels[x]

@@ -5,8 +5,9 @@ darkens the border nor changes a uniform image. With ``linear``, display values 
 linear light by the sRGB curve, blurred there, and taken back: what optics and exposure time do to
 a photograph.
 
-On a CPU, Gaussians run in OpenCV and the others in compiled loops; everywhere else, all are
-products in the frequency domain. Both agree to one 8-bit level.
+On a CPU, Gaussians run in OpenCV, with compiled loops for wide ones on 8-bit images, and the
+others in compiled loops; everywhere else, all are products in the frequency domain. Both agree to
+one 8-bit level.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ def gaussian(image: Tensor, sigma: float) -> Tensor:
         )
     import cv2
 
-    picture = as_picture(image)
     halvings = max(0, math.floor(math.log2(sigma / _HALVE_FROM)) + 1) if sigma > 0 else 0
     taps = _gaussian_taps(sigma, halvings)
+    if halvings > 0 and image.dtype == torch.uint8 and kernels.compiled():
+        return _blur_levels(image, taps, halvings)
+    picture = as_picture(image)
     if halvings == 0:
         border = cv2.BORDER_REFLECT
         blurred = cv2.sepFilter2D(picture, cv2.CV_32F, taps, taps, borderType=border)
@@ -99,6 +102,54 @@ def _blur_small(picture: NDArray[Any], taps: NDArray[np.float32], halvings: int)
         fresh = turn == 0 and picture.dtype == np.float32
         small = cv2.pyrUp(small, None if fresh else scratch(f"level {turn}", shapes[turn]))
     return small[margin : margin + height, margin : margin + width]
+
+
+def _blur_levels(image: Tensor, taps: NDArray[np.float32], halvings: int) -> Tensor:
+    """`_blur_small` of uint8, by compiled loops at full resolution, plane by plane."""
+    import cv2
+
+    interleaved = image.shape[0] == 3 and image.stride(0) == 1
+    planes = cv2.split(as_picture(image)) if interleaved else image.contiguous().numpy()
+    blurred = [np.empty(planes[0].shape, np.uint8) for _ in planes]
+    for plane, out in zip(planes, blurred, strict=True):
+        _blur_plane(plane, taps, halvings, out)
+    if interleaved:
+        return as_tensor(np.asarray(cv2.merge(blurred)))
+    return torch.from_numpy(blurred[0][None] if len(blurred) == 1 else np.stack(blurred))
+
+
+def _blur_plane(
+    plane: NDArray[np.uint8], taps: NDArray[np.float32], halvings: int, out: NDArray[np.uint8]
+) -> None:
+    import cv2
+
+    from degradations.kernels import blur as loops
+
+    unit = 1 << halvings
+    margin = unit * (len(taps) // 2 + 4)
+    sides = [size + -size % unit + 2 * margin for size in plane.shape]
+    rows = _folded(plane.shape[0], sides[0], margin)
+    start = margin + 2
+    columns = _folded(plane.shape[1], sides[1], margin) + start
+    line = np.empty(len(columns), np.uint16)
+    shapes = [(sides[0] >> turn, sides[1] >> turn) for turn in range(halvings + 1)]
+    small: NDArray[Any] = scratch("level 1", shapes[1])
+    loops.halve(plane, rows, columns, start, line, line.view(np.int32), small)
+    for turn in range(2, halvings + 1):
+        small = cv2.pyrDown(small, scratch(f"level {turn}", shapes[turn]))
+    spare, border = scratch("filtered", shapes[-1]), cv2.BORDER_REFLECT
+    small = cv2.sepFilter2D(small, cv2.CV_32F, taps, taps, spare, borderType=border)
+    for turn in range(halvings - 1, 0, -1):
+        small = cv2.pyrUp(small, scratch(f"level {turn}", shapes[turn]))
+    count = (plane.shape[1] + 1) // 2
+    lines, pairs = np.empty((2, count + 2), np.float32), np.empty(count, np.uint16)
+    loops.double(small, margin // 2, lines, pairs, pairs.view(np.uint8), out)
+
+
+@functools.lru_cache(maxsize=64)
+def _folded(size: int, side: int, margin: int) -> NDArray[np.int64]:
+    """Where a mirrored axis with margins, and two more at both ends, takes its values from."""
+    return mirrored(np.arange(-margin - 2, side - margin + 2), size)
 
 
 @functools.lru_cache(maxsize=256)

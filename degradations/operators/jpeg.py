@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imagecodecs
 import numpy as np
+import simplejpeg
 import torch
 from torch import Tensor
 
@@ -39,7 +40,12 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
 def _through(levels: Tensor, quality: int) -> Tensor:
     pixels = layout.interleaved(levels)
     gray = pixels.shape[2] == 1
-    decoded = imagecodecs.jpeg8_decode(encode(pixels[..., 0] if gray else pixels, quality))
+    stored = encode(pixels[..., 0] if gray else pixels, quality)
+    # The quicker decoder of the two; with the exact transform and interpolated chroma, its
+    # result is the other's, bit for bit.
+    decoded = simplejpeg.decode_jpeg(
+        stored, colorspace="GRAY" if gray else "RGB", fastdct=False, fastupsample=False
+    )
     return layout.tensor(decoded)
 
 
@@ -47,6 +53,7 @@ def encode(pixels: layout.Array, quality: int) -> bytes:
     """The JPEG file of (H, W) gray or (H, W, 3) RGB uint8 pixels, with 4:2:0 chroma."""
     # The codec wants the usual strides even of a side of one pixel, where NumPy does not care.
     usual = pixels.copy(order="C") if 1 in pixels.shape else np.ascontiguousarray(pixels)
+    # Not by simplejpeg, whose transform is exact at the highest qualities only.
     return bytes(imagecodecs.jpeg8_encode(usual, level=quality, subsampling="420", optimize=False))
 
 

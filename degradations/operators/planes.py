@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
 
 _kept = threading.local()
+#: From this size on NumPy asks the system for large pages, which torch does not.
+_LARGE_BYTES = 1 << 22
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """An unfilled tensor of the same shape, type, device and memory order.
+
+    Large ones on a CPU are NumPy's memory, whose large pages cost a fraction of the time when
+    they are written for the first time.
+    """
+    if tensor.device.type != "cpu" or tensor.nbytes < _LARGE_BYTES:
+        return torch.empty_like(tensor)
+    like = torch.empty_like(tensor, device="meta")
+    memory = torch.from_numpy(np.empty(tensor.nbytes, dtype=np.uint8)).view(tensor.dtype)
+    return memory.as_strided(like.shape, like.stride())
 
 
 def scratch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -35,6 +35,7 @@ METRICS: Mapping[str, str] = {
     "requests_per_question": "requests that a confidence takes beside the answer",
     "tokens_per_question": "prompt and completion tokens per question: of the answer, or of what a "
     "confidence takes beside it",
+    "cost_usd_per_question": "dollars for these tokens, at the price in the model's configuration",
 }
 """Every metric a row can hold, with what it says."""
 
@@ -55,6 +56,8 @@ _PURPOSES = {
     "majority_accuracy": "vote",
     "verbalized": "verbalized",
 }
+#: A question may cost millionths of a dollar.
+_MORE_DIGITS = {"cost_usd_per_question": 9}
 _PAIRS = {"paired_accuracy_negation": "negated", "paired_accuracy_hallucination": "hallucinated"}
 
 
@@ -132,6 +135,7 @@ def _benchmark_rows(
         _, cluster_index = np.unique(clusters[lines], return_inverse=True)
         estimates = _estimate(values, lines, cluster_index, n_resamples, seed)
         for (metric, source), (value, low, high, n) in estimates.items():
+            digits = _MORE_DIGITS.get(metric, 6)
             purpose = _PURPOSES.get(source or metric, "answer")
             counted = lines[purposes[lines] == purpose]
             if metric in pair_roles:
@@ -139,9 +143,9 @@ def _benchmark_rows(
             yield Row(
                 benchmark=benchmark,
                 metric=metric,
-                value=_number(value),
-                ci_low=_number(low),
-                ci_high=_number(high),
+                value=_number(value, digits),
+                ci_low=_number(low, digits),
+                ci_high=_number(high, digits),
                 n=n,
                 n_unparsed=int((status[counted] == "unparsed").sum()),
                 n_refused=int((status[counted] == "refused").sum()),
@@ -154,9 +158,9 @@ def _benchmark_rows(
             )
 
 
-def _number(value: float) -> float | None:
+def _number(value: float, digits: int) -> float | None:
     """Six decimals are more than any interval here is worth, and the same on every machine."""
-    return round(float(value), 6) + 0.0 if np.isfinite(value) else None
+    return round(float(value), digits) + 0.0 if np.isfinite(value) else None
 
 
 def _numbers(labels: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -243,7 +247,7 @@ def _values(scores: Sequence[Score]) -> dict[_Key, FloatArray]:
 
 
 def _costs(scores: Sequence[Score], purposes: npt.NDArray[np.str_]) -> dict[_Key, FloatArray]:
-    """Requests and tokens, at the answer that they were spent on; NaN where not told."""
+    """Requests, tokens and dollars, at the answer that they were spent on; NaN where not told."""
     answer = {
         (score.sample, score.condition): position
         for position, score in enumerate(scores)
@@ -253,14 +257,16 @@ def _costs(scores: Sequence[Score], purposes: npt.NDArray[np.str_]) -> dict[_Key
     for purpose, source in (("answer", None), ("vote", "voting"), ("verbalized", "verbalized")):
         if purpose not in purposes:
             continue
-        requests, tokens = np.zeros(len(scores)), np.zeros(len(scores))
+        requests, tokens, cost = np.zeros((3, len(scores)))
         for score in scores:
             place = answer.get((score.sample, score.condition))
             if score.purpose == purpose and place is not None:
                 requests[place] += 1
                 tokens[place] += np.nan if score.tokens is None else score.tokens
+                cost[place] += np.nan if score.cost_usd is None else score.cost_usd
         asked = requests > 0
         values["tokens_per_question", source] = np.where(asked, tokens, np.nan)
+        values["cost_usd_per_question", source] = np.where(asked, cost, np.nan)
         if source is not None:
             values["requests_per_question", source] = np.where(asked, requests, np.nan)
     return values

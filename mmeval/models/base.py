@@ -18,6 +18,9 @@ class Model(Protocol):
         identity: What the answers depend on (weights, revision, precision) and nothing else; part
             of every request's key. JSON-able.
         batch_size: Requests it likes to have at once.
+
+    A backend that sends pixels to another machine also has ``remote = True``; images that bear text
+    or are marked so are then refused, unless it has ``allow_burned_in = True`` (`mmeval.privacy`).
     """
 
     identity: Mapping[str, Any]

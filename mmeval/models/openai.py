@@ -12,7 +12,6 @@ import asyncio
 import base64
 import contextlib
 import email.utils
-import hashlib
 import io
 import ipaddress
 import json
@@ -21,8 +20,8 @@ import queue
 import random
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["OpenAIModel"]
+__all__ = ["OpenAIModel", "data_uri"]
 
 #: Waiting longer than a server asks for is pointless; waiting for hours as well.
 _LONGEST_PAUSE_S = 120.0
@@ -44,6 +43,8 @@ _LONGEST_PAUSE_S = 120.0
 _RETRIED = frozenset({408, 409, 425, 429})
 #: After so many requests in a row that found no server, the rest is tried once each.
 _GIVE_UP_AFTER = 8
+#: Pictures kept encoded; questions on one picture follow each other.
+_PICTURES_KEPT = 32
 
 
 @dataclass
@@ -88,7 +89,8 @@ class OpenAIModel:
         allow_burned_in: Whether such images may leave it too.
         max_tokens_field: What the server calls the limit of an answer; hosted reasoning models
             want ``max_completion_tokens``.
-        price: ``{"prompt": 2.5, "completion": 10}`` in dollars per million tokens.
+        price: ``{"prompt": 2.5, "completion": 10}`` in dollars per million tokens; gives the metric
+            ``cost_usd_per_question``.
         extra: Further fields of the request body, such as ``{"reasoning_effort": "low"}``.
 
     Raises:
@@ -147,11 +149,14 @@ class OpenAIModel:
         self._top_logprobs = top_logprobs
         self._max_tokens_field = max_tokens_field
         self._extra = dict(extra or {})
-        self.price = dict(price or {})
+        if price is not None:
+            options.checked_price(price)  # scoring reads it from the run's configuration
         adaptive = concurrency == "auto"
         self._limit = _Limit(16 if adaptive else int(concurrency), max_concurrency, adaptive)
         self.batch_size = min(64, max_concurrency if adaptive else int(concurrency))
         self._absent = 0
+        # Used on the event loop alone.
+        self._encoded: OrderedDict[int, tuple[Any, asyncio.Task[str]]] = OrderedDict()
         # The same server elsewhere on this machine is the same; another company's is not.
         self.identity: Mapping[str, Any] = {
             "backend": "openai",
@@ -164,7 +169,12 @@ class OpenAIModel:
 
     def _check(self) -> None:
         """Asks the server which models it has, so that a typo is found before the run."""
-        import httpx2
+        try:
+            import httpx2
+        except ImportError:
+            raise MmevalError(
+                "model.backend: openai needs httpx2; install mmeval-medical[openai]"
+            ) from None
 
         try:
             with httpx2.Client(headers=self._headers(), timeout=30.0) as client:
@@ -197,7 +207,8 @@ class OpenAIModel:
             client = asyncio.run_coroutine_threadsafe(self._client(), loop).result()
             try:
                 while True:
-                    while not exhausted and flying < self._limit.now:
+                    # Some more than may be under way: their pictures are encoded meanwhile.
+                    while not exhausted and flying < self._limit.now + max(8, self._limit.now // 2):
                         request = next(stream, None)
                         if request is None:
                             exhausted = True
@@ -215,6 +226,7 @@ class OpenAIModel:
                     yield item
             finally:
                 asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
+                self._encoded.clear()  # its tasks belong to this loop
 
     async def _client(self) -> httpx2.AsyncClient:
         import httpx2
@@ -236,7 +248,13 @@ class OpenAIModel:
             done.put(error)
 
     async def _persist(self, client: httpx2.AsyncClient, request: Request) -> Response:
-        body = await asyncio.to_thread(self._body, request)
+        body = self._body(request, [await self._uri(image) for image in request.images])
+        async with self._limit:
+            return await self._attempts(client, request, body)
+
+    async def _attempts(
+        self, client: httpx2.AsyncClient, request: Request, body: bytes
+    ) -> Response:
         # Seeded by the request, so that pauses do not fall together and runs repeat.
         jitter = random.Random(request.key)  # noqa: S311
         reasons: list[str] = []
@@ -293,14 +311,25 @@ class OpenAIModel:
             )
         return _read(request, reply, time.perf_counter() - began)
 
-    def _body(self, request: Request) -> bytes:
-        images = iter(request.images)
+    async def _uri(self, image: npt.NDArray[np.uint8]) -> str:
+        """Encodes a picture once, though several questions on it come at the same time."""
+        name = id(image)
+        if name not in self._encoded:
+            task = asyncio.ensure_future(asyncio.to_thread(data_uri, image))
+            self._encoded[name] = (image, task)  # the array too, so that its id stays its own
+            while len(self._encoded) > _PICTURES_KEPT:
+                self._encoded.popitem(last=False)
+        # One request that is given up must not take the picture from the others.
+        return await asyncio.shield(self._encoded[name][1])
+
+    def _body(self, request: Request, pictures: Sequence[str]) -> bytes:
+        images = iter(pictures)
         messages = []
         for message in request.messages:
             content = message["content"]
             if not isinstance(content, str):
                 content = [
-                    {"type": "image_url", "image_url": {"url": _data_uri(next(images))}}
+                    {"type": "image_url", "image_url": {"url": next(images)}}
                     if part["type"] == "image"
                     else part
                     for part in content
@@ -327,6 +356,29 @@ class _Limit:
         self._value = float(min(start, most) if adaptive else start)
         self._most, self._adaptive = most, adaptive
         self._shrunk = -1.0
+        self._under_way = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._under_way >= self.now or self._waiting:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(place)
+            try:
+                await place  # whoever wakes it has counted it
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    await self.__aexit__()
+                raise
+        else:
+            self._under_way += 1
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._under_way -= 1
+        while self._waiting and self._under_way < self.now:
+            place = self._waiting.popleft()
+            if not place.done():
+                self._under_way += 1
+                place.set_result(None)
 
     @property
     def now(self) -> int:
@@ -375,29 +427,8 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-# One picture is asked several questions in a row: encode it once. Keyed by content, so that equal
-# pictures in different arrays share, and bounded.
-_ENCODED: OrderedDict[bytes, str] = OrderedDict()
-_ENCODED_LOCK = threading.Lock()
-
-
-def _data_uri(image: npt.NDArray[np.uint8]) -> str:
-    """A PNG data URI of a uint8 (H, W, 3) array."""
-    digest = hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode())
-    name = digest.digest()
-    with _ENCODED_LOCK:
-        if name in _ENCODED:
-            _ENCODED.move_to_end(name)
-            return _ENCODED[name]
-    uri = _encode(image)
-    with _ENCODED_LOCK:
-        _ENCODED[name] = uri
-        while len(_ENCODED) > 64:
-            _ENCODED.popitem(last=False)
-    return uri
-
-
-def _encode(image: npt.NDArray[np.uint8]) -> str:
+def data_uri(image: npt.NDArray[np.uint8]) -> str:
+    """Returns a uint8 (H, W, 3) array as a PNG data URI."""
     from PIL import Image
 
     buffer = io.BytesIO()

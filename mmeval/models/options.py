@@ -1,11 +1,13 @@
-"""From token probabilities to probabilities of the answers that a question allows."""
+"""What backends share: option probabilities from token probabilities, and prices."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["from_first_token", "logsumexp", "renormalised", "spellings"]
+from mmeval.errors import MmevalError
+
+__all__ = ["checked_price", "from_first_token", "logsumexp", "renormalised", "spellings"]
 
 # How an answer may be spelled by a model; the spellings' probabilities are added up. Letters keep
 # their case: "a" is an article, not option A.
@@ -57,3 +59,21 @@ def from_first_token(
     return renormalised(
         {name: floor if total == -math.inf else total for name, total in found.items()}
     )
+
+
+def checked_price(price: object) -> dict[str, float]:
+    """Returns a price in dollars per million tokens: ``{"prompt": 2.5, "completion": 10}``.
+
+    Raises:
+        MmevalError: Something else is written there.
+    """
+    if not isinstance(price, Mapping) or set(price) != {"prompt", "completion"}:
+        raise MmevalError(
+            "model.price: expected {prompt: ..., completion: ...} in dollars per million tokens, "
+            f"got {price!r}"
+        )
+    for name, value in price.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
+            raise MmevalError(f"model.price.{name}: expected dollars, 0 or more, got {value!r}")
+    return {name: float(value) for name, value in price.items()}

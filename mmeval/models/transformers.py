@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import logging
 import time
 import warnings
@@ -131,6 +132,11 @@ class TransformersModel:
             from mmeval.phantom import checkpoint_path
 
             path = str(checkpoint_path())
+        if device_map is not None and importlib.util.find_spec("accelerate") is None:
+            raise MmevalError(
+                "model.device_map: needs accelerate; install mmeval-medical[accelerate], or set "
+                "model.device instead"
+            )
         self.batch_size = batch_size
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -89,7 +89,7 @@ class VLLMModel:
         } | dict(engine or {})
         with _clock(f"vLLM is starting {path}"):
             try:
-                self._llm = vllm.LLM(
+                self.llm = vllm.LLM(
                     model=path,
                     revision=revision,
                     dtype=dtype,
@@ -109,7 +109,7 @@ class VLLMModel:
         if not getattr(self._processor, "chat_template", None):
             raise MmevalError(f"model.path: {path} has no chat template; choose an instruct model")
         folder = Path(path)
-        config = self._llm.llm_engine.model_config
+        config = self.llm.llm_engine.model_config
         self.identity: Mapping[str, Any] = {
             "backend": "vllm",
             "id": "local" if folder.is_dir() else path,
@@ -122,7 +122,7 @@ class VLLMModel:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """Answers the requests as the engine finishes them."""
-        engine = self._llm.llm_engine
+        engine = self.llm.llm_engine
         stream = iter(requests)
         flying: dict[str, tuple[Request, float]] = {}
         exhausted = False

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mmeval.errors import MmevalError, is_plain
 from mmeval.models.base import Model
+from mmeval.privacy import Guard, guard
 from mmeval.running.plan import Plan, Planned
 from mmeval.running.render import Renderer
 from mmeval.schema import Request, Response
@@ -97,9 +98,11 @@ def _for_row(response: Response, row: Row) -> Response:
 class _Feeder(threading.Thread):
     """Renders requests ahead of the model; a failure travels as the request's error response."""
 
-    def __init__(self, plan: Plan, work: Todo, renderer: Renderer, ahead: int) -> None:
+    def __init__(
+        self, plan: Plan, work: Todo, renderer: Renderer, ahead: int, check: Guard | None = None
+    ) -> None:
         super().__init__(name="mmeval-render", daemon=True)
-        self.plan, self.renderer = plan, renderer
+        self.plan, self.renderer, self.check = plan, renderer, check
         self.keys = set(work.rows)
         self.ready: queue.Queue[Request | Response | Exception | None] = queue.Queue(ahead)
         self.stop = threading.Event()
@@ -155,6 +158,8 @@ class _Feeder(threading.Thread):
             for image in planned.sample.images:
                 path = image.path
                 file = planned.benchmark.locate(image)
+                if self.check is not None:
+                    self.renderer.check(file, image, self.check)
                 images.append(self.renderer.render(file, image, planned.condition))
         except Exception as error:  # one bad image must not end the run
             reason = str(error) if is_plain(error) else f"{type(error).__name__} while rendering"
@@ -183,7 +188,7 @@ def ask(
     if not work.rows:
         return Outcome(0, {}, False)
     size = max(1, model.batch_size)
-    feeder = _Feeder(plan, work, renderer, ahead=2 * size)
+    feeder = _Feeder(plan, work, renderer, ahead=2 * size, check=guard(model))
     buffer: list[Response] = []
     errors: dict[Row, str] = {}
     flushed = time.monotonic()

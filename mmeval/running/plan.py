@@ -10,6 +10,7 @@ once.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ from mmeval.store import Row
 
 __all__ = ["Plan", "Planned"]
 
+# Words that a place or a side is told with.
+_PLACE = re.compile(
+    r"\b(left|right|upper|lower|superior|inferior|anterior|posterior|medial|lateral|quadrant|"
+    r"where|position|location|located|side)\b",
+    re.IGNORECASE,
+)
 # Rises when loading or rendering would show other pixels for the same recipe.
 RECIPE = 1
 # Room for the confidence behind an answer.
@@ -115,11 +122,17 @@ class Plan:
             yield "verbalized", 0
 
     def _applies(self, condition: Condition, sample: Sample) -> bool:
-        """A degradation is asked only where it makes sense for every image of the sample."""
+        """A degradation is asked only where it makes sense for every image of the sample.
+
+        One that moves anatomy would change the right answer about a place or a side.
+        """
         import degradations
 
         for step in self._steps[condition.name]:
-            fits = degradations.get(step["name"]).modalities
+            entry = degradations.get(step["name"])
+            if entry.geometric and not self.config.ask_geometric and _about_place(sample):
+                return False
+            fits = entry.modalities
             if fits is not None and not (
                 sample.images and all(image.modality in fits for image in sample.images)
             ):
@@ -188,6 +201,12 @@ class Plan:
             prints = [str(self._fingerprint(benchmark, image)) for image in sample.images]
             digest.update(canonical([benchmark.name, sample.to_dict(), prints]).encode())
         return digest.hexdigest()
+
+
+def _about_place(sample: Sample) -> bool:
+    """Whether a question asks where something is, so that moved anatomy has another answer."""
+    words = " ".join((sample.question, *sample.options))
+    return sample.kind == "box" or _PLACE.search(words) is not None
 
 
 def _steps(condition: Condition) -> list[dict[str, Any]]:

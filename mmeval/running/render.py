@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmeval.errors import MmevalError
+from mmeval.privacy import Guard
 from mmeval.schema import Condition, ImageRef, canonical
 
 if TYPE_CHECKING:
@@ -116,6 +117,25 @@ class Renderer:
         self.assume_window = assume_window
         self._loaded: OrderedDict[Any, MedicalImage] = OrderedDict()
         self._rendered: OrderedDict[Any, npt.NDArray[np.uint8]] = OrderedDict()
+        self._objections: dict[Any, str | None] = {}
+
+    def check(self, path: Path, image: ImageRef, guard: Guard) -> None:
+        """Lets a guard look at an image, once, before it is rendered for a model.
+
+        Args:
+            path: The image's file or folder.
+            image: How it is read.
+            guard: See `mmeval.privacy.guard`.
+
+        Raises:
+            MmevalError: The guard objects.
+        """
+        key = _key(path, image)
+        if key not in self._objections:
+            self._objections[key] = guard(self._load(key, path, image))
+        reason = self._objections[key]
+        if reason is not None:
+            raise MmevalError(reason)
 
     def render(
         self, path: Path, image: ImageRef, condition: Condition | str = "clean"
@@ -129,14 +149,11 @@ class Renderer:
         """
         if isinstance(condition, str):
             condition = Condition(condition)
-        key = (path, image.modality, canonical(dict(image.choices)))
+        key = _key(path, image)
         shown = _recall(self._rendered, (key, condition.name))
         if shown is not None:
             return shown
-        found = _recall(self._loaded, key)
-        if found is None:
-            found = load(path, image)
-            _keep(self._loaded, key, found, 4)
+        found = self._load(key, path, image)
         if condition.spec is not None:
             found = degrade(
                 found,
@@ -148,6 +165,17 @@ class Renderer:
         shown = found.render(self.size)
         _keep(self._rendered, (key, condition.name), shown, 8)
         return shown
+
+    def _load(self, key: tuple[object, ...], path: Path, image: ImageRef) -> MedicalImage:
+        found = _recall(self._loaded, key)
+        if found is None:
+            found = load(path, image)
+            _keep(self._loaded, key, found, 4)
+        return found
+
+
+def _key(path: Path, image: ImageRef) -> tuple[object, ...]:
+    return (path, image.modality, canonical(dict(image.choices)))
 
 
 def _recall(cache: OrderedDict[Key, Value], key: Key) -> Value | None:

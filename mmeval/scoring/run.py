@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmeval import store
+from mmeval import config, store
 from mmeval.errors import MmevalError
 from mmeval.metrics import voting_confidence
 from mmeval.metrics.aggregate import Row, aggregate
+from mmeval.models import options
 from mmeval.schema import PURPOSES, SCHEMA, Condition, Response, Sample, Score, canonical
 from mmeval.scoring.extract import extract
 from mmeval.scoring.normalize import box_iou, normalize, parse_box, token_f1
@@ -36,14 +37,16 @@ class Summary:
     rows: tuple[Row, ...]
 
 
-def score_response(response: Response, sample: Sample) -> Score:
+def score_response(
+    response: Response, sample: Sample, price: Mapping[str, float] | None = None
+) -> Score:
     """Compare one response with the gold answer of its question.
 
     choice, yes_no: right if the extracted answer is the gold answer. box: `value` is the
     intersection over union, right from 0.5. open: right if both are equal after `normalize`;
     `value` is the token F1. Unparsed, refused and failed responses are worth 0 and keep their
     status. The confidence "option" is the probability of the answer given, renormalised over the
-    candidates.
+    candidates. `price` is in dollars per million tokens: ``{"prompt": 2.5, "completion": 10}``.
     """
     condition = Condition(response.condition)
     score = Score(
@@ -70,6 +73,7 @@ def score_response(response: Response, sample: Sample) -> Score:
         tags=sample.tags,
         purpose=response.purpose,
         tokens=_tokens(response),
+        cost_usd=_cost(response, price),
     )
     if response.status != "ok":
         return score
@@ -131,6 +135,22 @@ def _tokens(response: Response) -> int | None:
     return response.prompt_tokens + response.completion_tokens
 
 
+def _cost(response: Response, price: Mapping[str, float] | None) -> float | None:
+    if not price or response.prompt_tokens is None or response.completion_tokens is None:
+        return None
+    prompt = response.prompt_tokens * price.get("prompt", 0.0)
+    completion = response.completion_tokens * price.get("completion", 0.0)
+    return round((prompt + completion) / 1e6, 12)
+
+
+def _price(run_dir: Path) -> Mapping[str, float] | None:
+    """What the run's configuration says of the model's price; made runs have no configuration."""
+    path = run_dir / "config.yaml"
+    model = config.read_yaml(path).get("model") if path.is_file() else None
+    price = model.get("price") if isinstance(model, Mapping) else None
+    return None if price is None else options.checked_price(price)
+
+
 def _compare(kind: str, answer: str, gold: str) -> tuple[int, float]:
     if kind == "box":
         overlap = box_iou(parse_box(answer), parse_box(gold))
@@ -188,6 +208,7 @@ def score_run(run_dir: Path) -> Summary:
     """
     samples = store.samples(run_dir)
     position = {key: number for number, key in enumerate(samples)}
+    price = _price(run_dir)
     scores = []
     for response in store.responses(run_dir):
         sample = samples.get((response.benchmark, response.sample))
@@ -196,7 +217,7 @@ def score_run(run_dir: Path) -> Summary:
                 f"{run_dir / 'responses.jsonl'}: sample {response.sample!r} of benchmark "
                 f"{response.benchmark!r} is not in samples.jsonl; both files must belong to one run"
             )
-        scores.append(score_response(response, sample))
+        scores.append(score_response(response, sample, price))
     scores.sort(
         key=lambda score: (
             position[score.benchmark, score.sample],

@@ -376,7 +376,8 @@ def _read(stream: Counted, data: bytes, overlays: bool, name: str) -> tuple[Data
                 stream.seek(end + 8)
             apart.remove(tag)  # or else it is left to pydicom, which may find another end
         begun = (0, -1, 0)
-        ds.update(read_dataset(stream, implicit, little, stop_when=stop, specific_tags=tags))
+        if stream.tell() < len(data):
+            ds.update(read_dataset(stream, implicit, little, stop_when=stop, specific_tags=tags))
     return ds, groups
 
 
@@ -668,6 +669,8 @@ def holder(header: Header, frame: int, sequence: str) -> Dataset:
 def _own_group(header: Header, frame: int, sequence: str) -> Dataset | None:
     from pydicom.datadict import tag_for_keyword
 
+    if not header.groups.frames:
+        return None
     tag = tag_for_keyword(sequence)
     try:
         with hushed():

@@ -53,9 +53,10 @@ def check_scans(data: bytes, values: int, name: str) -> None:
 
     if not data.startswith(b"\xff\xd8"):
         return
-    # SOS; within coded data 0xFF is always followed by 0x00. bytes.count takes five times as long.
-    array = np.frombuffer(data, np.uint8)
-    scans = int(np.count_nonzero(array[np.flatnonzero(array[:-1] == 0xFF) + 1] == 0xDA))
+    # SOS; within coded data 0xFF is always followed by 0x00. bytes.count takes seven times as long
+    # as to compare two bytes at a time, from the first on and from the second.
+    pairs = (np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in (0, 1))
+    scans = sum(int(np.count_nonzero(pair == 0xDAFF)) for pair in pairs)
     if scans > _SCANS and scans * values > _MOST:
         raise ImageError(f"{name}: a JPEG of {scans} scans; save the picture again")
 

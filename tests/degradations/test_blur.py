@@ -385,3 +385,19 @@ def test_transform_lengths_are_even_and_have_small_factors(size: int) -> None:
     assert size <= length <= 1.15 * size + 3
     assert length % 2 == 0
     assert pow(30, 30, length) == 0
+
+
+@pytest.mark.parametrize("sigma", [2.8, 4.0, 5.6, 13.0])
+@pytest.mark.parametrize("shape", [(1, 64, 96), (3, 63, 51), (1, 7, 5), (1, 1, 1)])
+def test_compiled_wide_gaussians_of_levels_are_those_of_opencv_and_of_fourier(
+    shape: tuple[int, int, int], sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    levels = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
+    compiled = blur.gaussian(levels, sigma)
+    beside = levels.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert torch.equal(blur.gaussian(beside, sigma), compiled)
+    fourier = blur._gaussian_by_fourier(levels, sigma)
+    monkeypatch.setattr(kernels, "compiled", lambda: False)
+    for other in (blur.gaussian(levels, sigma), fourier):
+        assert int((other.int() - compiled.int()).abs().max()) <= 1

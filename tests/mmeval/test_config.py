@@ -16,13 +16,15 @@ BASIC: dict[str, Any] = {"model": "mock", "benchmarks": "phantom"}
 
 def test_quickstart_is_the_packaged_model_on_phantoms_clean_and_degraded() -> None:
     quickstart = config.load("quickstart")
-    assert quickstart.model == {"backend": "transformers", "path": "phantom", "batch_size": 32}
+    model = dict(quickstart.model)
+    assert model.pop("description")
+    assert model == {"backend": "transformers", "path": "phantom", "batch_size": 32}
     assert [spec["reader"] for spec in quickstart.benchmarks] == ["phantom"]
     assert quickstart.conditions[:4] == (
         "clean",
-        *(f"general/gaussian_noise:{s}" for s in (1, 3, 5)),
+        *(f"general/gaussian_noise@imagenet-c:{s}" for s in (1, 3, 5)),
     )
-    assert len(quickstart.conditions) == 22
+    assert len(quickstart.conditions) == 31
     assert quickstart.out == Path("runs/quickstart")
 
 
@@ -36,12 +38,12 @@ def test_a_benchmark_file_can_be_run_itself() -> None:
     assert run.name == "vqa-rad"
     assert run.conditions == ("clean", "general/gaussian_noise:3", "general/jpeg:3")
     assert run.benchmarks[0]["root"] == str(Path("somewhere").absolute())
-    assert (run.model, run.trials, run.limit) == ({"backend": "mock"}, 2, 100)
+    assert (run.model["backend"], run.trials, run.limit) == ("mock", 2, 100)
 
 
 def test_overrides_reach_inside_models_and_benchmarks() -> None:
     run = config.load("quickstart", ["model=mock", "model.batch_size=4", "benchmarks.0.n=7"])
-    assert run.model == {"backend": "mock", "batch_size": 4}
+    assert (run.model["backend"], run.model["batch_size"]) == ("mock", 4)
     assert run.benchmarks[0]["n"] == 7
 
 

@@ -253,6 +253,21 @@ def test_tokens_are_counted_at_what_they_were_spent_on() -> None:
     assert spent["requests_per_question", "voting"] == 5
 
 
+def test_dollars_are_counted_at_what_they_were_spent_on() -> None:
+    scores = [score("1", cost_usd=0.001), score("2", cost_usd=0.0000005)]
+    scores += [score("1", cost_usd=0.002, purpose="vote", trial=t) for t in range(5)]
+
+    rows = aggregate(scores)
+
+    spent = {(row["metric"], row["confidence"]): row["value"] for row in rows if row["by"] is None}
+    assert spent["cost_usd_per_question", None] == 0.00050025
+    assert spent["cost_usd_per_question", "voting"] == pytest.approx(0.01)
+
+
+def test_without_a_price_there_is_no_cost() -> None:
+    assert "cost_usd_per_question" not in names(aggregate([score("1", tokens=100)]))
+
+
 def test_benchmarks_are_kept_apart_even_where_ids_coincide() -> None:
     rows = aggregate([score("1", correct=1), score("1", correct=0, benchmark="c")])
 

@@ -412,3 +412,9 @@ def test_a_checkpoint_without_a_chat_template_is_refused(folder: Path, tmp_path:
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(MmevalError, match="has no chat template"):
         TransformersModel(str(copy))
+
+
+def test_device_map_without_accelerate_names_the_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MmevalError, match=r"mmeval-medical\[accelerate\]"):
+        TransformersModel("phantom", device_map="auto")

@@ -266,3 +266,40 @@ def test_what_cannot_work_is_said_at_once(
 def test_a_model_that_the_server_does_not_have_is_named() -> None:
     with serving() as server, pytest.raises(MmevalError, match="it has served"):
         OpenAIModel("other", server.url)
+
+
+def test_a_price_makes_tokens_dollars(make_questions: Any, tmp_path: Path) -> None:
+    with serving() as server:
+        model = {"backend": "openai", "model": "served", "base_url": server.url,
+                 "price": {"prompt": 2.5, "completion": 10}}  # fmt: skip
+        run = mmeval.evaluate(model, str(make_questions(4)), out=tmp_path / "o", progress=False)
+    (cost,) = [
+        row["value"] for row in run.metrics
+        if row["metric"] == "cost_usd_per_question" and row["by"] is None
+    ]  # fmt: skip
+    # By hand: 11 prompt tokens and 2 of the answer.
+    assert cost == pytest.approx(11 * 2.5e-6 + 2 * 10e-6)
+
+
+@pytest.mark.parametrize("price", [3, {"prompt": 1}, {"prompt": 1, "completion": -1}])
+def test_a_price_that_is_none_is_named(price: Any) -> None:
+    with pytest.raises(MmevalError, match=r"model\.price"):
+        OpenAIModel("served", price=price)
+
+
+def test_a_picture_is_encoded_once_though_many_ask_about_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mmeval.models import openai
+
+    encoded: list[int] = []
+    real = openai.data_uri
+
+    def counted(image: Any) -> str:
+        encoded.append(id(image))
+        return real(image)
+
+    monkeypatch.setattr(openai, "data_uri", counted)
+    with serving(delay_s=0.01) as server:
+        ask(server.url, [question(i, pictures=2) for i in range(40)])
+    assert sorted(encoded) == sorted(map(id, PICTURES[:2]))

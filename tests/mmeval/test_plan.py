@@ -173,3 +173,24 @@ def test_the_data_fingerprint_follows_pixels_and_answers(make_questions: MakeQue
     first = plan(path).data_fingerprint()
     assert first == plan(path).data_fingerprint()
     assert first != plan(rewrite(path, answer="no")).data_fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({"question": "Is there a nodule?"}, True),
+        ({"question": "On which side is the nodule?"}, False),
+        ({"question": "Is the LEFT lung clear?"}, False),
+        ({"question": "Is the finding bright?"}, True),
+        ({"kind": "box", "answer": "[1, 2, 3, 4]"}, False),
+        ({"kind": "choice", "options": ["upper lobe", "none"], "answer": "A"}, False),
+    ],
+)
+def test_moved_anatomy_is_not_asked_about_its_place_unless_told_otherwise(
+    make_questions: MakeQuestions, changes: dict[str, Any], asked: bool
+) -> None:
+    path = rewrite(make_questions(1), **changes)
+    rotated = {"conditions": ["general/rotation:3"]}
+    assert bool(keys(path, **rotated)) is asked
+    assert keys(path, **rotated, ask_geometric=True)
+    assert keys(path, conditions=["general/gaussian_blur:3"])

@@ -342,6 +342,33 @@ def test_a_picture_without_its_palette_is_refused() -> None:
         modalities.load(png(8, 3, b"\0\0\1\2\3"), "photo")
 
 
+def test_a_text_called_gamma_is_no_gamma() -> None:
+    content = png(8, 0, b"\0\0\1\2\3", (b"tEXt", b"gamma\0two"))
+    assert modalities.load(content, "photo").render()[0, :, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("extra", [(), ((b"tEXt", b"Software\0any"),)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        zlib.compress(b"\0\0\1"),  # ends early
+        zlib.compress(b"\7\0\1\2\3"),  # no filter has this number
+        b"\0" + zlib.compress(b"\0\0\1\2\3"),
+    ],
+)
+def test_damage_within_a_sound_chunk_is_refused(
+    extra: tuple[tuple[bytes, bytes], ...], damage: bytes
+) -> None:
+    # With a text beside it the picture goes another way.
+    sound = png(8, 0, b"\0\0\1\2\3", *extra)
+    assert modalities.load(sound, "photo").render()[0, :, 0].tolist() == [0, 1, 2, 3]
+    at = sound.index(b"IDAT") - 4
+    body = b"IDAT" + damage
+    chunk = struct.pack(">I", len(damage)) + body + struct.pack(">I", zlib.crc32(body))
+    with pytest.raises(ImageError, match="damaged or cut"):
+        modalities.load(sound[:at] + chunk + sound[-12:], "photo")
+
+
 def test_a_gamma_that_is_not_applied_is_said() -> None:
     content = png(8, 0, b"\0\0\1\2\3", (b"gAMA", struct.pack(">I", 100000)))
     with pytest.warns(ImageWarning, match="gamma of 1,"):
