@@ -282,7 +282,7 @@ def test_compiled_rays_are_those_of_the_tensor_code(
     geometry: Geometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kernels.compiled():
-        pytest.skip("numba is not installed (extra `fast`): there is only the tensor code")
+        pytest.fail("numba is not installed, and both paths must be compared: make install")
     draw = torch.Generator().manual_seed(0)
     image = torch.rand(geometry.height, geometry.width, generator=draw)
     image[: geometry.height // 3] = 0

@@ -45,7 +45,7 @@ def noise(*shape: int) -> Tensor:
 @pytest.fixture(params=["compiled", "tensor"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "compiled" and not kernels.compiled():
-        pytest.skip("numba is not installed (extra `fast`): there is only the tensor code")
+        pytest.fail("numba is not installed, and both paths must be compared: make install")
     if request.param == "tensor":
         monkeypatch.setattr(kernels, "compiled", lambda: False)
     return str(request.param)
@@ -285,7 +285,7 @@ def test_compiled_and_tensor_code_give_the_same_bits(
     channels: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kernels.compiled():
-        pytest.skip("numba is not installed (extra `fast`): there is only the tensor code")
+        pytest.fail("numba is not installed, and both paths must be compared: make install")
     eight_bit = noise(channels, *size)
     operations: list[Callable[[Tensor], Tensor]] = [
         lambda image: geometry.rotate(image, 23.0),

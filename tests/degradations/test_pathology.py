@@ -140,7 +140,7 @@ def test_eight_bit_stain_without_compiled_loops_is_the_same_to_a_level(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not kernels.compiled():
-        pytest.skip("numba is not installed (extra `fast`): there is only the tensor code")
+        pytest.fail("numba is not installed, and both paths must be compared: make install")
     draw = torch.Generator().manual_seed(1)
     levels = torch.randint(0, 256, (3, 64, 64), generator=draw, dtype=torch.uint8)
     for name in ("stain", "stain_separation"):
