@@ -106,6 +106,11 @@ class ImageRef:
     modality: str | None = None
     choices: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def key(self) -> tuple[str, str | None, str]:
+        """What tells it from other images of a benchmark; unlike itself it can be hashed."""
+        return self.path, self.modality, canonical(dict(self.choices)) if self.choices else ""
+
     @classmethod
     def from_dict(cls, data: object) -> Self:
         """Reads one entry of a sample's ``images``.
@@ -311,6 +316,21 @@ def _optional_text(data: Mapping[str, Any], name: str) -> str | None:
     return None if value is None else _text(value, name)
 
 
+@functools.lru_cache(maxsize=4096)
+def _parts(name: str) -> tuple[tuple[str, str], ...]:
+    """Each part of a condition's name and the images it is for."""
+    found = []
+    for part in name.split("+") if name != "clean" else ():
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise MmevalError(
+                f"{part}: write general/jpeg:3, or general/jpeg:3[last] for one of several "
+                "images: all, first, last, random or its number"
+            )
+        found.append((match["text"], match["images"] or "all"))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What is done before asking.
@@ -323,23 +343,12 @@ class Condition:
 
     name: str
 
-    def _parts(self) -> Iterator[tuple[str, str]]:
-        """Each part and the images it is for."""
-        for part in self.name.split("+") if self.name != "clean" else ():
-            match = _PART.fullmatch(part)
-            if match is None:
-                raise MmevalError(
-                    f"{part}: write general/jpeg:3, or general/jpeg:3[last] for one of several "
-                    "images: all, first, last, random or its number"
-                )
-            yield match["text"], match["images"] or "all"
-
     @property
     def degradations(self) -> tuple[tuple[str, str], ...]:
         """The degradation steps, each with the images it is done to."""
         return tuple(
             (text, images)
-            for text, images in self._parts()
+            for text, images in _parts(self.name)
             if not text.startswith(("control/", "variant/"))
         )
 
@@ -359,7 +368,7 @@ class Condition:
         return self._only("variant/")
 
     def _only(self, prefix: str) -> str | None:
-        for text, _ in self._parts():
+        for text, _ in _parts(self.name):
             if text.startswith(prefix):
                 return text.removeprefix(prefix)
         return None
@@ -370,7 +379,7 @@ class Condition:
         if self.spec is None:
             return None
         names = []
-        for text, images in self._parts():
+        for text, images in _parts(self.name):
             name = text if text.startswith(("control/", "variant/")) else text.rsplit(":", 1)[0]
             names.append(name if images == "all" else f"{name}[{images}]")
         return "+".join(names)
@@ -534,11 +543,15 @@ class Score:
             raise MmevalError(f"not a score: {error}") from None
 
 
+# json.dumps would make an encoder each time.
+_ENCODE = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+
+
 def canonical(data: object) -> str:
     """Returns JSON with sorted keys and without blanks; NaN and infinities are refused."""
-    return json.dumps(
-        data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _ENCODE(data)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -561,6 +574,11 @@ def _no_constant(text: str) -> float:
     raise MmevalError(f"{text} is not JSON; write null")
 
 
+_DECODE = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_float=_finite, parse_constant=_no_constant
+).decode
+
+
 def parse_json(text: str) -> Any:  # noqa: ANN401
     """Parses JSON from outside: duplicate fields, NaN, huge numbers and deep nesting are refused.
 
@@ -568,12 +586,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401
         MmevalError: Says what is wrong, without quoting the text.
     """
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_float=_finite,
-            parse_constant=_no_constant,
-        )
+        return _DECODE(text)
     except json.JSONDecodeError as error:
         raise MmevalError(f"not JSON: {error.msg} at character {error.colno}") from None
     except RecursionError:

@@ -438,7 +438,6 @@ def _opened(
     source: object, modality: str | None, root: object, choices: Mapping[str, object]
 ) -> tuple[RawImage, Modality, Sequence[Source]]:
     """What the files hold, and what it is taken for."""
-    from modalities.formats.hush import hushed
     from modalities.formats.source import resolve
 
     files, series = resolve(source, root)
@@ -446,8 +445,7 @@ def _opened(
     _load_built_in()
     # Whose steps are valid is known only once the file has said what it is.
     steps = tuple(dict.fromkeys(key for known in _registry.values() for key in known.steps))
-    with hushed():  # once for all that the readers hush themselves: each time costs a little
-        raw, fallback = _read(files, series, asked.name if asked else None, choices, steps)
+    raw, fallback = _read(files, series, asked.name if asked else None, choices, steps)
     if asked is None:
         name = raw.kind or fallback
         asked = get(name)
@@ -474,9 +472,10 @@ def _read(
 ) -> tuple[RawImage, str]:
     """What the files hold, and the modality to take it for where they do not say."""
     from modalities.formats import dicom, nifti, raster, slide
+    from modalities.formats.hush import hushed
     from modalities.formats.source import detect
 
-    kinds = {detect(file) for file in files[:1]} if not series else {detect(f) for f in files}
+    kinds = {detect(file) for file in files} if series else {detect(files[0], keep=True)}
     if series and len(files) > 1 and kinds != {"dicom"}:
         raise ImageError(
             f"{files[0].name}: a list of files is a DICOM series, but it holds "
@@ -485,7 +484,8 @@ def _read(
     kind = kinds.pop()
     if kind == "dicom":
         _check_choices(files, choices, "DICOM", (*dicom.CHOICES, *volume.CHOICES, "window"), steps)
-        return dicom.read(files, choices, asked), "photo"
+        with hushed():  # once for all that the reader hushes itself: each time costs a little
+            return dicom.read(files, choices, asked), "photo"
     if kind == "nifti":
         _check_choices(files, choices, "NIfTI", (*nifti.CHOICES, *volume.CHOICES, "window"), steps)
         return nifti.read(files, choices), "mri"

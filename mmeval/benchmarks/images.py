@@ -62,6 +62,31 @@ def confined(root: Path, relative: str) -> Path:
         MmevalError: The path is absolute, climbs out with ``..``, leaves the root through a
             symbolic link, or does not exist.
     """
+    folder, _, name = relative.rpartition("/")
+    plain = name not in ("", ".", "..") and "\\" not in name and "\0" not in name
+    inside = _folder_inside(root, folder) if plain else None
+    if inside is None:
+        return _confined(root, relative)
+    # Most are plain files in a folder that is known to lie inside.
+    path = f"{inside}{os.sep}{name}"
+    try:
+        regular = stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:  # also a name longer than the file system allows
+        raise MmevalError(f"{relative!r}: no such file under the root") from None
+    return Path(path) if regular else _confined(root, relative)
+
+
+@functools.lru_cache(maxsize=256)
+def _folder_inside(root: Path, folder: str) -> str | None:
+    """A folder under the root that no link leads to; None for any other."""
+    parts = PurePosixPath(posixpath.normpath(folder))
+    if parts.is_absolute() or ".." in parts.parts or "\\" in folder or "\0" in folder:
+        return None
+    path = str(_real(root) / parts)
+    return path if os.path.realpath(path) == path else None
+
+
+def _confined(root: Path, relative: str) -> Path:
     parts = PurePosixPath(posixpath.normpath(relative))
     if parts.is_absolute() or ".." in parts.parts or "\\" in relative or "\0" in relative:
         raise MmevalError(f"{relative!r}: images lie under the root; write a path relative to it")
@@ -69,7 +94,7 @@ def confined(root: Path, relative: str) -> Path:
     path = base / parts
     try:
         folder = stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError:  # also a name longer than the file system allows
+    except OSError:
         raise MmevalError(f"{relative!r}: no such file under the root") from None
     inside = [base]
     if base.parent.name == "snapshots" and base.parents[1].name.startswith("datasets--"):

@@ -21,7 +21,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -34,7 +33,7 @@ from mmeval.models.base import Model
 from mmeval.privacy import Guard, guard
 from mmeval.running.plan import Plan, Planned
 from mmeval.running.render import Renderer
-from mmeval.schema import Condition, ImageRef, Request, Response, canonical
+from mmeval.schema import Condition, ImageRef, Request, Response
 from mmeval.store import Row, Store
 
 if TYPE_CHECKING:
@@ -247,7 +246,7 @@ class _Worker:
         self.renderer, self.check = renderer, check
         self.thread = ThreadPoolExecutor(1, "mmeval-render")
         self._calm = False
-        self._unreadable: OrderedDict[tuple[Path, str], str] = OrderedDict()
+        self._unreadable: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
     def request(self, planned: Planned) -> Request | _Failure:
         request = Request(
@@ -363,8 +362,8 @@ def _threads() -> int:
     return max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)) // 2))
 
 
-def _reference(planned: Planned, image: ImageRef) -> tuple[Path, str]:
-    return planned.benchmark.root, canonical(dataclasses.asdict(image))
+def _reference(planned: Planned, image: ImageRef) -> tuple[object, ...]:
+    return planned.benchmark.root, *image.key
 
 
 def ask(

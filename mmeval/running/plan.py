@@ -112,7 +112,7 @@ class Plan:
         self._steps = {c.name: _steps(c) for c in self.conditions}
         self.skipped: Counter[str] = Counter()
         self.refusals: Counter[tuple[str, str]] = Counter()
-        self._prints: dict[Path, str | MmevalError] = {}
+        self._prints: dict[tuple[Path, str], str | MmevalError] = {}
         self._donors: dict[str, Donors] = {}
         self._pools: dict[tuple[str, str | None], tuple[tuple[Path, ImageRef], ...]] = {}
 
@@ -127,9 +127,9 @@ class Plan:
         self.refusals.clear()
         self.waiting = 0
         for benchmark in self.benchmarks:
-            groups: dict[str, list[Sample]] = {}
+            groups: dict[tuple[object, ...], list[Sample]] = {}
             for sample in benchmark.samples[: self.config.limit]:
-                groups.setdefault(canonical(sample.to_dict()["images"]), []).append(sample)
+                groups.setdefault(tuple(i.key for i in sample.images), []).append(sample)
             for group in groups.values():
                 for condition in self.conditions:
                     for sample in group:
@@ -249,16 +249,13 @@ class Plan:
         modality = sample.images[0].modality
         key = (benchmark.name, modality)
         if key not in self._pools:
-            found: dict[str, tuple[Path, ImageRef]] = {}
+            found: dict[object, tuple[Path, ImageRef]] = {}
             for other in benchmark.samples:
                 for image in other.images:
                     if len(found) < POOL and image.modality == modality:
                         readable = isinstance(self._fingerprint(benchmark, image), str)
                         if readable and other.invalid is None:
-                            found.setdefault(
-                                canonical(dataclasses.asdict(image)),
-                                (benchmark.locate(image), image),
-                            )
+                            found.setdefault(image.key, (benchmark.locate(image), image))
             self._pools[key] = tuple(found.values())
         return self._pools[key]
 
@@ -345,15 +342,15 @@ class Plan:
         return [step for step in found if step["parameters"] is not None]
 
     def _fingerprint(self, benchmark: Benchmark, image: ImageRef) -> str | MmevalError:
-        path = benchmark.root / image.path
-        if path not in self._prints:
+        key = benchmark.root, image.path
+        if key not in self._prints:
             try:
-                self._prints[path] = fingerprint(benchmark.locate(image))
+                self._prints[key] = fingerprint(benchmark.locate(image))
             except (ValueError, OSError) as error:
                 reason = str(error) if is_plain(error) else type(error).__name__
                 reason = reason.removeprefix(f"{getattr(error, 'file', None)}: ")
-                self._prints[path] = MmevalError(f"{image.path}: cannot be read: {reason}")
-        return self._prints[path]
+                self._prints[key] = MmevalError(f"{image.path}: cannot be read: {reason}")
+        return self._prints[key]
 
     def data_fingerprint(self) -> str:
         """Returns a sha256 over all samples and their images' bytes."""

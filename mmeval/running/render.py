@@ -227,7 +227,7 @@ class Renderer:
 
 
 def _key(path: Path, image: ImageRef) -> tuple[object, ...]:
-    return (path, image.modality, canonical(dict(image.choices)))
+    return (path, *image.key[1:])
 
 
 def _recall(cache: OrderedDict[Key, Value], key: Key) -> Value | None:

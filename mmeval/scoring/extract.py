@@ -8,14 +8,10 @@ letter found somewhere, no random choice. What cannot be read is `unparsed`, wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from mmeval.scoring.extract_box import read_box
-from mmeval.scoring.extract_choice import read_choice, read_multiple
-from mmeval.scoring.extract_number import read_number
-from mmeval.scoring.extract_yes_no import read_yes_no
 from mmeval.scoring.extraction import Claim, Extraction, agree, shifted
 from mmeval.scoring.normalize import normalize
 from mmeval.scoring.plain_text import (
@@ -95,11 +91,7 @@ def extract(kind: str, text: str, options: Sequence[str] = ()) -> Extraction:
     if kind == "report":
         return _report(text, visible, passages)
 
-    def read(words: str) -> Extraction:
-        if kind == "choice":
-            return read_choice(words, options)
-        return read_multiple(words, options) if kind == "multiple" else _READERS[kind](words)
-
+    read = _reader(kind, options)
     if not passages or kind == "box":
         return _passage(visible, 0, len(visible), read)
     return _together([_passage(visible, start, end, read) for start, end in passages])
@@ -150,12 +142,26 @@ def _open(words: str) -> Extraction:
     return Extraction(value, "text", (start, end))
 
 
-_READERS: Mapping[str, Callable[[str], Extraction]] = {
-    "yes_no": read_yes_no,
-    "number": read_number,
-    "box": read_box,
-    "open": _open,
-}
+def _reader(kind: str, options: Sequence[str]) -> Callable[[str], Extraction]:
+    """What reads a passage. Imported where it is used: their patterns take long to compile."""
+    if kind in ("choice", "multiple"):
+        from mmeval.scoring.extract_choice import read_choice, read_multiple
+
+        read_letters = read_choice if kind == "choice" else read_multiple
+        return lambda words: read_letters(words, options)
+    if kind == "yes_no":
+        from mmeval.scoring.extract_yes_no import read_yes_no
+
+        return read_yes_no
+    if kind == "number":
+        from mmeval.scoring.extract_number import read_number
+
+        return read_number
+    if kind == "box":
+        from mmeval.scoring.extract_box import read_box
+
+        return read_box
+    return _open
 
 
 def _report(text: str, visible: str, passages: Sequence[tuple[int, int]]) -> Extraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import unicodedata
@@ -18,6 +19,7 @@ __all__ = ["box_iou", "normalize", "number_within", "parse_box", "token_f1"]
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
+@functools.lru_cache(maxsize=1024)  # gold answers and options come again with every condition
 def normalize(text: str) -> str:
     """Reduce a short answer to the words that are compared.
 

@@ -6,6 +6,7 @@ plain text can be led back to the response as the model wrote it.
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Plain:
         return self.position[found[0]], self.position[found[1] - 1] + 1
 
 
+@functools.lru_cache(maxsize=512)  # of options that come again, and of one answer's readings
 def plain(text: str, start: int = 0, end: int | None = None) -> Plain:
     """A passage of a response as its words.
 

@@ -10,27 +10,27 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
 
 _LIBRARIES = r"(pydicom|nibabel|PIL|tifffile|tiffslide|zarr|numpy|modalities\.formats)(\.|$)"
-_LOGGERS = ("pydicom", "nibabel.global", "PIL", "tifffile", "tiffslide")
+_LOGGERS = [*map(logging.getLogger, ("pydicom", "nibabel.global", "PIL", "tifffile", "tiffslide"))]
 
 _lock = threading.Lock()
 _readers = 0
 _undo = contextlib.ExitStack()
 
 
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
+class hushed:
     """Silence the file libraries, in this thread and the others, while the block runs."""
-    global _readers
-    with _lock:
-        _readers += 1
-        if _readers == 1:
-            _hush()
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        global _readers
+        with _lock:
+            _readers += 1
+            if _readers == 1:
+                _hush()
+
+    def __exit__(self, *failure: object) -> None:
+        global _readers
         with _lock:
             _readers -= 1
             if _readers == 0:
@@ -40,8 +40,7 @@ def hushed() -> Iterator[None]:
 def _hush() -> None:
     _undo.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", module=_LIBRARIES)
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
+    for logger in _LOGGERS:
         logger.addFilter(_drop)
         _undo.callback(logger.removeFilter, _drop)
 

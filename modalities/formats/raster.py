@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modalities.formats.hush import hushed
 from modalities.formats.jpeg import check_scans, decode
@@ -23,8 +23,18 @@ CHOICES = ("frame", "bits")
 
 # Chunks of a PNG; the largest pictures are written in some ten thousand.
 _CHUNKS = 2**17
-# Those that change nothing of a PNG's pixels, and of which Pillow's header has all that is used.
-_PLAIN = (b"IHDR", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"tIME", b"IEND")
+# Those beside IDAT that change nothing of a PNG's pixels, and how long they are.
+_PLAIN = {
+    b"IHDR": (13,),
+    b"sRGB": (1,),
+    b"gAMA": (4,),
+    b"cHRM": (32,),
+    b"pHYs": (9,),
+    b"sBIT": (1, 3),
+    b"tIME": (7,),
+    b"IEND": (0,),
+}
+_CHUNK, _CRC = struct.Struct(">I4s"), struct.Struct(">I")
 _PIL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")  # JPEG opens MPO
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -70,10 +80,52 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
     """
     (file,) = files
     data = file.read()
-    tiff = data[:2] in (b"II", b"MM")
-    raw = _tiff(file, data, choices) if tiff else _pillow(file, data, choices)
+    raw = _png(file, data, choices) if data.startswith(b"\x89PNG") else None
+    if raw is None:
+        with hushed():  # once for all that is hushed below: each time costs a little
+            tiff = data[:2] in (b"II", b"MM")
+            raw = _tiff(file, data, choices) if tiff else _pillow(file, data, choices)
     _check_suffix(file, raw)
     return raw
+
+
+def _png(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage | None:
+    """A PNG of 8-bit grey or RGB and nothing else, through libspng: in half of Pillow's time.
+
+    Returns:
+        None where there is more to it, or libspng takes offence; what is to be said is then left
+        to Pillow.
+    """
+    import imagecodecs
+
+    name = file.name
+    header = _check_png(name, data)
+    if header is None:
+        return None
+    _check_size(name, header.width, header.height, header.bands)
+    notes: list[str] = []
+    said: dict[str, str] = {}
+    _frame(name, choices, 1, said, notes)
+    try:
+        pixels: NDArray[np.uint8] = imagecodecs.spng_decode(data)
+    except imagecodecs.SpngError:
+        return None
+    if pixels.dtype.itemsize != 1 or pixels.size != header.height * header.width * header.bands:
+        return None
+    _note_gamma(header.gamma, notes)
+    return RawImage(
+        values=pixels.reshape(header.height, header.width, header.bands).transpose(2, 0, 1),
+        file=name,
+        provenance={"format": "png"},
+        display_range=(0.0, 255.0),
+        choices=said,
+        warnings=notes,
+    )
+
+
+def _note_gamma(gamma: float, notes: list[str]) -> None:
+    if abs(gamma - _SRGB) > 0.01:
+        notes.append(f"the file states a gamma of {gamma:g}, which is not applied")
 
 
 def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage:
@@ -82,7 +134,6 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
     name = file.name
     notes: list[str] = []
     said: dict[str, str] = {}
-    plain = data.startswith(b"\x89PNG") and _check_png(name, data)
     try:
         with hushed():
             image = Image.open(io.BytesIO(data), formats=_PIL_FORMATS)
@@ -101,12 +152,8 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
         try:
             with hushed():
                 image.seek(frame)
-                pixels = _plain_png(data, image) if plain else None
-                if pixels is None:
-                    orientation = image.getexif().get(274, 1)  # has Pillow decode a PNG
-                    values, top = _bands(name, data, image, said)
-                else:
-                    orientation, values, top = 1, pixels, 255
+                orientation = image.getexif().get(274, 1)  # has Pillow decode a PNG
+                values, top = _bands(name, data, image, said)
                 gamma = image.info.get("gamma", _SRGB)
                 if not isinstance(gamma, float):  # a text of that name has taken its place
                     gamma = _SRGB
@@ -117,8 +164,7 @@ def _pillow(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImag
                 f"{name}: the picture is damaged or cut ({type(error).__name__}); "
                 "fetch the file again"
             ) from None
-    if abs(gamma - _SRGB) > 0.01:
-        notes.append(f"the file states a gamma of {gamma:g}, which is not applied")
+    _note_gamma(gamma, notes)
     values = _upright(values, orientation, said, notes)
     if top > 255:
         top = _white_level(name, values, top, choices, said, notes)
@@ -485,68 +531,61 @@ def _png_bits(data: bytes) -> int:
     return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else 0
 
 
-def _plain_png(data: bytes, image: Image.Image) -> NDArray[np.uint8] | None:
-    """The pixels `(C, H, W)` through libspng, in three quarters of Pillow's time.
+class _Header(NamedTuple):
+    """What matters of a PNG of 8-bit grey or RGB."""
 
-    Returns:
-        None where libspng takes offence; what is then to be said is left to Pillow.
-    """
-    import imagecodecs
-
-    if image.mode not in ("L", "RGB"):
-        return None
-    try:
-        pixels: NDArray[np.uint8] = imagecodecs.spng_decode(data)
-    except imagecodecs.SpngError:
-        return None
-    bands = len(image.getbands())
-    if pixels.dtype.itemsize != 1 or pixels.size != image.height * image.width * bands:
-        return None
-    return pixels.reshape(image.height, image.width, bands).transpose(2, 0, 1)
+    width: int
+    height: int
+    bands: int
+    gamma: float
 
 
-def _check_png(name: str, data: bytes) -> bool:
+def _check_png(name: str, data: bytes) -> _Header | None:
     """Verify every chunk's CRC; Pillow leaves image data unchecked.
 
     Returns:
-        Whether the file holds 8-bit grey or RGB and nothing else that matters: no transparency,
-        no orientation, no further frames.
+        The header of a file that holds 8-bit grey or RGB and nothing else that matters: no
+        transparency, no orientation, no further frames; otherwise None.
     """
     import imagecodecs
 
     at, left, coloured = 8, _CHUNKS, True
+    header, gamma = (0, 0, 0), _SRGB
     plain, seen, before = True, set[bytes](), b""
     while at + 12 <= len(data):
         left -= 1
         if left < 0:
             raise ImageError(f"{name}: more than {_CHUNKS} chunks; save the picture again")
-        (length,) = struct.unpack_from(">I", data, at)
+        length, chunk = _CHUNK.unpack_from(data, at)
         end = at + 12 + length
         if end > len(data):
             break
-        chunk = data[at + 4 : at + 8]
         if chunk == b"IHDR" and length >= 8:
             width, height = struct.unpack_from(">II", data, at + 8)
             _check_size(name, width, height, 1)
-            coloured = data[at + 17 : at + 18] != b"\x03"  # a palette image: not yet
-            plain = plain and data[at + 16 : at + 18] in (b"\x08\x00", b"\x08\x02")
+            kind = data[at + 16 : at + 18]  # bits, colour type
+            coloured = kind[1:] != b"\x03"  # a palette image: not yet
+            plain = plain and kind in (b"\x08\x00", b"\x08\x02")
+            header = (width, height, 3 if kind[1:] == b"\x02" else 1)
         coloured = coloured or chunk == b"PLTE"
         if chunk == b"IDAT" and not coloured:
             raise ImageError(f"{name}: PLTE chunk: the palette is missing; save the picture again")
-        (crc,) = struct.unpack_from(">I", data, end - 4)
+        (crc,) = _CRC.unpack_from(data, end - 4)
         if imagecodecs.deflate_crc32(data[at + 4 : end - 4]) != crc:  # in a sixth of zlib's time
             label = chunk.decode("ascii", "replace")
             raise ImageError(f"{name}: {label} chunk: wrong checksum; fetch the file again")
         # Each once and the pixels last: else decoders differ in what they heed.
         if chunk == b"IDAT":
             plain = plain and bool(before)
-        else:
-            once = chunk in _PLAIN and chunk not in seen
-            plain = plain and once and (before != b"IDAT" or chunk == b"IEND")
+        elif plain:
+            once = length in _PLAIN.get(chunk, ()) and chunk not in seen
+            plain = once and (before != b"IDAT" or chunk == b"IEND")
+            if chunk == b"gAMA" and plain:
+                gamma = int.from_bytes(data[at + 8 : at + 12], "big") / 100_000
         seen.add(chunk)
         before = chunk
         if chunk == b"IEND":
-            return plain
+            return _Header(*header, gamma) if plain else None
         at = end
     raise ImageError(f"{name}: the PNG is cut short; fetch the file again")
 

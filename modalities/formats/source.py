@@ -36,6 +36,8 @@ MAX_FILES = 2**12
 LEAST_BASE64 = 64
 
 _HEAD = 1024
+# Files up to here are read whole where only their format is asked.
+_SMALL = 1 << 20
 _RASTER_MAGIC = (
     b"\x89PNG\r\n\x1a\n",
     b"\xff\xd8\xff",
@@ -105,6 +107,7 @@ class Source:
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     _digests: list[_Digest] = field(default_factory=list, init=False, repr=False, compare=False)
+    _kept: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def open(self) -> BinaryIO:
         """The bytes as a seekable stream.
@@ -114,14 +117,18 @@ class Source:
         """
         if self.path is None:
             return io.BytesIO(self.data or b"")
+        return self._opened()[0]
+
+    def _opened(self) -> tuple[BinaryIO, int]:
+        """The file, and how many bytes it has."""
+        assert self.path is not None  # noqa: S101
         # O_NONBLOCK: should a pipe have taken the file's place, opening it must not wait.
-        stream = open(  # noqa: SIM115  (the caller closes it)
-            self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
-        )
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream = open(self.path, "rb", opener=_opener)  # noqa: SIM115  (the caller closes it)
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
             stream.close()
             raise ImageError(f"{self.name}: not a regular file; give a file or a folder")
-        return stream
+        return stream, found.st_size
 
     def size(self) -> int:
         """Number of bytes."""
@@ -129,28 +136,59 @@ class Source:
 
     def read(self) -> bytes:
         """All bytes, and a start of hashing them; refuses a file too large to be one image."""
-        if self.size() > MAX_BYTES:
-            raise ImageError(
-                f"{self.name}: {self.size()} bytes are more than the {MAX_BYTES} one image may "
-                "have; split it, or store it as a tiled TIFF"
-            )
-        data = self.data
-        if data is None:
-            with self.open() as stream:
+        if self.path is None:
+            data = self.data or b""
+            self._check(len(data))
+        elif self._kept:
+            data = self._kept.pop()
+        else:
+            stream, size = self._opened()
+            with stream:
+                self._check(size)
                 data = stream.read()
         self._digests[:] = [_Digest(data)]
         return data
+
+    def _check(self, size: int) -> None:
+        if size > MAX_BYTES:
+            raise ImageError(
+                f"{self.name}: {size} bytes are more than the {MAX_BYTES} one image may "
+                "have; split it, or store it as a tiled TIFF"
+            )
+
+    def head(self, *, keep: bool = False) -> bytes:
+        """The first bytes.
+
+        Args:
+            keep: `read` is likely to come next: a small file is read whole, and only once.
+        """
+        if self.path is None:
+            return (self.data or b"")[:_HEAD]
+        stream, size = self._opened()
+        with stream:
+            if keep and size <= _SMALL:
+                self._kept[:] = [stream.read()]
+                return self._kept[0][:_HEAD]
+            return stream.read(_HEAD)
 
     def sha256(self) -> str:
         """Hex digest of the bytes `read` returned, or of the file, without holding it whole."""
         if self._digests:
             return self._digests[0].hex()
-        digest = hashlib.sha256()
-        step = min(1 << 20, self.size() + 1)  # a megabyte is cleared before it is read into
-        with self.open() as stream:
-            while block := stream.read(step):
+        if self.path is None:
+            return hashlib.sha256(self.data or b"").hexdigest()
+        stream, size = self._opened()
+        with stream:
+            if size <= _SMALL:
+                return hashlib.sha256(stream.read()).hexdigest()
+            digest = hashlib.sha256()
+            while block := stream.read(_SMALL):
                 digest.update(block)
-        return digest.hexdigest()
+            return digest.hexdigest()
+
+
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _inline(uri: str) -> bytes:
@@ -209,10 +247,10 @@ def resolve(source: object, root: object = None) -> tuple[list[Source], bool]:
         raise ImageError(f"{source}: addresses are not fetched; download the file first")
     inside = _root(root)
     if isinstance(source, str | Path):
-        path = Path(source)
+        path = source if isinstance(source, Path) else Path(source)  # 3.11 parses it again
         if _mode(path) == "folder":
             return _folder(path, inside), True
-        return _with_companion(_file(path, inside), inside), False
+        return _with_companion(path, inside), False
     if isinstance(source, Sequence) and source:
         if len(source) > MAX_FILES:
             raise ImageError(
@@ -240,15 +278,18 @@ def digest(files: Sequence[Source]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def detect(source: Source) -> Format:
+def detect(source: Source, *, keep: bool = False) -> Format:
     """The format the bytes are in, whatever the name says.
+
+    Args:
+        source: One file.
+        keep: See `Source.head`.
 
     Raises:
         ImageError: No known format, or one that is known and not supported.
     """
     try:
-        with source.open() as stream:
-            head = stream.read(_HEAD)
+        head = source.head(keep=keep)
     except OSError as error:
         raise ImageError(f"{source.name}: cannot be read ({error.strerror}); check it") from None
     if not head:
@@ -341,10 +382,10 @@ def _file(path: Path, root: Path | None) -> Source:
     return Source(str(path), path=real)
 
 
-def _with_companion(file: Source, root: Path | None) -> list[Source]:
-    """NIfTI pairs keep header and data apart; both are the source."""
-    path = Path(file.name)
-    if path.suffix.lower() not in (".hdr", ".img"):
+def _with_companion(path: Path, root: Path | None) -> list[Source]:
+    """A file; NIfTI pairs keep header and data apart: there both are the source."""
+    file = Source(str(path), path=_inside(path, root))
+    if not file.name.lower().endswith((".hdr", ".img")):
         return [file]
     other = path.with_suffix(".img" if path.suffix.lower() == ".hdr" else ".hdr")
     if not other.is_file():
