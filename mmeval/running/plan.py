@@ -139,6 +139,20 @@ class Plan:
                             continue
                         yield from self._questions(benchmark, turned, condition)
 
+    def one(self, benchmark: Benchmark, sample: Sample, condition: Condition) -> Planned | None:
+        """Returns the question behind an answer; None where the condition leaves it out.
+
+        Of two turns it is the second once the first is known (see `first`).
+        """
+        turned = self._turned(benchmark, sample, condition)
+        if turned is None or not self._applies(condition, turned):
+            return None
+        two = self.protocols[benchmark.name].follow_up is not None
+        known = (benchmark.name, sample.id, condition.name) in self.first
+        return self._planned(
+            benchmark, turned, condition, "turn" if two and not known else "answer", 0
+        )
+
     def _turned(self, benchmark: Benchmark, sample: Sample, condition: Condition) -> Sample | None:
         """The sample with its question or its images changed; None where that cannot be done."""
         if sample.invalid is not None or not (condition.variant or condition.control):

@@ -53,20 +53,6 @@ class Shown:
     asked: Sample | None = None
 
 
-class _Single(Plan):
-    """A plan that is asked for single questions."""
-
-    def one(self, benchmark: Benchmark, sample: Sample, condition: Condition) -> Planned | None:
-        """Returns a question as it is asked under a condition; None where it is left out."""
-        turned = self._turned(benchmark, sample, condition)
-        if turned is None or not self._applies(condition, turned):
-            return None
-        two = self.protocols[benchmark.name].follow_up is not None
-        known = (benchmark.name, sample.id, condition.name) in self.first
-        purpose = "turn" if two and not known else "answer"
-        return self._planned(benchmark, turned, condition, purpose, 0)
-
-
 class Pictures:
     """Renders the pictures of a run; one at a time, as they take memory.
 
@@ -187,7 +173,7 @@ class Pictures:
             if benchmark not in self._samples:
                 self._samples[benchmark] = index.samples(benchmark)
             whole = dataclasses.replace(whole, samples=self._samples[benchmark])
-        plan = _Single(
+        plan = Plan(
             dataclasses.replace(run_config, conditions=(condition,)),
             [whole],
             self._identity or {},
