@@ -2,9 +2,10 @@
 
 Images per second at 512 by 512, gray and RGB, one image and sixteen per call, at severity 3. With
 ``--peers`` each operation is set to the strength that other libraries are given, and timed beside
-those of them that are installed: all take turns in one run, so that other work on the machine
-slows them alike, and the median of the rounds counts. Pictures are uint8 (H, W, C), as files are
-decoded, unless ``--dtype float32``; a peer gets the type it wants, and making it is not timed.
+those of them that are installed: all take turns of 10 ms or one call, so that other work on the
+machine slows them alike, and the median of the turns counts, for ratios that of the ratios of turns
+side by side. Pictures are uint8 (H, W, C), as files are decoded, unless ``--dtype float32``; a peer
+gets the type it wants, and making it is not timed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import operator
 import platform
 import statistics
 import sys
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 Call = Callable[[], object]
 _CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+#: Least duration of a turn.
+_TURN_SECONDS = 0.01
 
 #: The strength at which peers are timed; those of their names that say it differently agree.
 STRENGTHS: Mapping[str, Mapping[str, float]] = {
@@ -73,8 +77,10 @@ class Row:
         name: Degradation, or a primitive in brackets.
         channels: 1 or 3.
         batch: Images per call.
-        images_per_second: Median of the rounds.
+        images_per_second: Median of the turns.
         peers: The same for other libraries.
+        ratios: Our speed over each of theirs: the median of turns side by side. Where the machine
+            is fast and slow by turns, this is steadier than the ratio of the medians.
     """
 
     name: str
@@ -82,11 +88,12 @@ class Row:
     batch: int
     images_per_second: float
     peers: Mapping[str, float]
+    ratios: Mapping[str, float]
 
     @property
     def ratio(self) -> float | None:
         """Our speed over that of the fastest peer; None without peers."""
-        return self.images_per_second / max(self.peers.values()) if self.peers else None
+        return min(self.ratios.values()) if self.ratios else None
 
 
 def measure(
@@ -107,11 +114,11 @@ def measure(
         names: Which.
         size: Height and width of the images.
         batches: Images per call.
-        rounds: Timed turns of each library; the median counts.
+        rounds: Least turns of each library; the median of its turns counts.
         device: Torch device.
         dtype: ``uint8`` or ``float32``.
         with_peers: Whether to time other libraries beside.
-        seconds: Least duration of a turn.
+        seconds: Least time of each library, for each round; what is quick has more turns.
         clock: ``wall``, or ``cpu`` for the time this process was at work, which other work on
             the machine lengthens less.
 
@@ -150,14 +157,14 @@ def _ours(name: str, pixels: Tensor, equal: bool) -> Call:
     ids = [str(row) for row in range(len(pixels))]
     spec = f"{name}:3"
     if not equal or name not in STRENGTHS:
-        return functools.partial(degradations.apply, pixels, spec, domain=domain, ids=ids, seed=0)
+        return lambda: degradations.apply(pixels, spec, domain=domain, ids=ids, seed=0)
     told = [degradations.explain(spec, pixels.shape, id=image_id) for image_id in ids]
     for (step,) in told:
         unknown = sorted(set(STRENGTHS[name]) - set(step["numbers"]))
         if unknown:
             raise KeyError(f"{name} has no number {', '.join(unknown)}; see degradations.explain")
         step["numbers"] |= STRENGTHS[name]
-    return functools.partial(degradations.replay, pixels, told, domain=domain)
+    return lambda: degradations.replay(pixels, told, domain=domain)
 
 
 def _row(
@@ -170,19 +177,37 @@ def _row(
     device: str,
     clock: str,
 ) -> Row:
-    """The median speed of calls that take turns."""
+    """Time calls that take turns.
+
+    The speed of a shared machine changes within a second; short turns, in an order that is
+    reversed each time, let all calls meet the same.
+    """
     speeds: dict[str, list[float]] = {who: [] for who in calls}
+    spent = dict.fromkeys(calls, 0.0)
     for call in calls.values():
         call()
-    for _ in range(rounds):
-        for who, call in calls.items():
-            speeds[who].append(batch * _rate(call, seconds, device, _CLOCKS[clock]))
+    waiting = list(calls)
+    while waiting:
+        for who in waiting:
+            count, lasted = _turn(calls[who], device, _CLOCKS[clock])
+            speeds[who].append(batch * count / lasted)
+            spent[who] += lasted
+        waiting = [
+            who
+            for who in reversed(waiting)
+            if len(speeds[who]) < rounds or spent[who] < rounds * seconds
+        ]
     medians = {who: round(statistics.median(each), 1) for who, each in speeds.items()}
-    return Row(name, channels, batch, medians.pop(""), medians)
+    ours = speeds.pop("")
+    ratios = {
+        who: round(statistics.median(map(operator.truediv, ours, theirs)), 4)
+        for who, theirs in speeds.items()
+    }
+    return Row(name, channels, batch, medians.pop(""), medians, ratios)
 
 
-def _rate(call: Call, seconds: float, device: str, clock: Callable[[], float]) -> float:
-    """Calls per second over at least the given time."""
+def _turn(call: Call, device: str, clock: Callable[[], float]) -> tuple[int, float]:
+    """Calls that were made, at least one, and the seconds that they took."""
     import torch
 
     start, count = clock(), 0
@@ -192,8 +217,8 @@ def _rate(call: Call, seconds: float, device: str, clock: Callable[[], float]) -
         if device != "cpu":
             torch.accelerator.synchronize()
         spent = clock() - start
-        if spent >= seconds:
-            return count / spent
+        if spent >= _TURN_SECONDS:
+            return count, spent
 
 
 def _picture(size: int, channels: int) -> Any:  # noqa: ANN401
@@ -235,7 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="degradations (all)")
     parser.add_argument("--size", type=int, default=512, help="height and width (512)")
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 16], help="(1 16)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed turns (5)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="least turns, and tenths of a second (5)"
+    )
     parser.add_argument("--device", default="cpu", help="torch device (cpu)")
     parser.add_argument("--threads", type=int, default=1, help="threads on the CPU (1)")
     parser.add_argument("--dtype", choices=("uint8", "float32"), default="uint8")

@@ -477,19 +477,20 @@ def apply(
     """
     specs = [spec] * len(ids) if isinstance(spec, str) else list(spec)
     _check_pixels(pixels, domain, ids, len(specs), volumes=True)
-    volumes = pixels.ndim == 5
+    shape = pixels.shape
+    volumes = len(shape) == 5
     if volumes and spacing_mm is not None:
         spacing_mm = spacing_mm[-2:]
     spacing = _checked_spacing(spacing_mm)
-    size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+    size = (shape[-2], shape[-1])
     chains = {text: _counted(parse(text)) for text in dict.fromkeys(specs)}
     for chain in chains.values():
         for step, _ in chain:
             entry = get(step.name)
-            _check_fit(entry, domain, modality, assume_window, pixels.shape[1])
+            _check_fit(entry, domain, modality, assume_window, shape[1])
             if entry.volumetric and not volumes:
                 raise DegradationError(
-                    f"{entry.name} needs volumes (B, C, D, H, W), got shape {tuple(pixels.shape)}"
+                    f"{entry.name} needs volumes (B, C, D, H, W), got shape {tuple(shape)}"
                 )
 
     def one(image: Tensor, image_id: str, step: Step, occurrence: int) -> Tensor:
@@ -611,11 +612,11 @@ def _each(pixels: Tensor, degrade: Callable[[int], Tensor]) -> Tensor:
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return _each(pixels, degrade)
-    images = len(pixels)
+    images = pixels.shape[0]
     if images == 1:
         alone = degrade(0)
         # One image that is new and lies as the batch does needs no copy.
-        if _lies_as(alone, pixels) and alone.data_ptr() != pixels.data_ptr():
+        if alone.data_ptr() != pixels.data_ptr() and _lies_as(alone, pixels):
             return alone[None]
     from degradations.operators.planes import empty_like
 
@@ -627,9 +628,9 @@ def _each(pixels: Tensor, degrade: Callable[[int], Tensor]) -> Tensor:
 
 def _lies_as(image: Tensor, pixels: Tensor) -> bool:
     """Whether an image has the strides of those in a batch; those of single channels are free."""
-    own, theirs = image.stride(), pixels.stride()
-    first = 1 if image.shape[0] == 1 else 0
-    return own[first:] == theirs[first + 1 :] and 0 not in own[first:]
+    own, theirs = image.stride(), pixels.stride()[1:]
+    alike = own == theirs or (image.shape[0] == 1 and own[1:] == theirs[1:])
+    return alike and 0 not in own
 
 
 def _slices(volume: Tensor, degrade: Callable[[Tensor, str], Tensor], volume_id: str) -> Tensor:
@@ -698,20 +699,22 @@ def _check_pixels(
 ) -> None:
     import torch
 
-    shape = pixels.shape
+    shape = tuple(pixels.shape)
     if len(shape) not in ((4, 5) if volumes else (4,)) or 0 in shape[1:]:
         or_volumes = " or (B, C, D, H, W)" if volumes else ""
-        raise DegradationError(f"pixels must be (B, C, H, W){or_volumes}, got shape {tuple(shape)}")
-    eight_bit = pixels.dtype == torch.uint8
-    if not eight_bit and pixels.dtype != torch.float32:
-        raise DegradationError(f"pixels must be float32 or uint8, got {pixels.dtype}")
+        raise DegradationError(f"pixels must be (B, C, H, W){or_volumes}, got shape {shape}")
+    dtype = pixels.dtype
+    eight_bit = dtype == torch.uint8
+    if not eight_bit and dtype != torch.float32:
+        raise DegradationError(f"pixels must be float32 or uint8, got {dtype}")
     images = shape[0]
     if isinstance(ids, str) or len(ids) != images or specs != images:
         raise DegradationError(
             f"{images} images need as many ids and specs, got {len(ids)} ids and {specs} specs"
         )
-    if not set(map(type, ids)) <= {str} and not all(isinstance(own, str) for own in ids):
-        raise DegradationError("ids must be strings")
+    for own in ids:
+        if not isinstance(own, str):
+            raise DegradationError("ids must be strings")
     if domain not in DOMAINS:
         raise DegradationError(f"unknown domain {domain!r}; there are: {', '.join(DOMAINS)}")
     if eight_bit:
