@@ -1,7 +1,7 @@
-"""Render, ask, store: overlapped through a bounded queue, stoppable, and never losing an answer.
+"""Render, ask, store: overlapped, never far ahead, stoppable, and never losing an answer.
 
 Memory does not grow with the run: of a planned question one byte is kept, of an answer 48 (see
-`mmeval.store.Answers`), of the pictures those in the queue.
+`mmeval.store.Answers`), of the pictures those that lie ready.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import copy
 import dataclasses
 import hashlib
 import os
-import queue
 import signal
 import sys
 import threading
 import time
 from array import array
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Failures", "Outcome", "Todo", "ask", "todo"]
 
 _PLAIN_S = 10.0
+_PATIENCE_S = 0.01
 #: What becomes of a planned question: nothing, it is asked, it takes the answer to an equal one.
 _ANSWERED, _ASK, _COPY = range(3)
 #: Different reasons that are told apart; what else fails is counted with the last of them.
@@ -49,6 +49,8 @@ _REASONS = 1_000
 #: Pictures that cannot be read whose reason is remembered, so that they are not tried again.
 _UNREADABLE = 16
 _MOST_THREADS = 8
+#: Batches that may lie ready for the model, and what their pictures may take.
+_AHEAD, _AHEAD_BYTES = 8, 1 << 28
 
 
 @dataclass
@@ -249,19 +251,10 @@ class _Worker:
         self._unreadable: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
     def request(self, planned: Planned) -> Request | _Failure:
-        request = Request(
-            *planned.row[:5],
-            planned.messages,
-            (),
-            planned.candidates,
-            planned.max_new_tokens,
-            planned.temperature,
-            planned.row.purpose,
-        )
         if planned.problem is not None:
             paths = (image.path for image in planned.sample.images)
             image = next((p for p in paths if planned.problem.startswith((p, repr(p)))), None)
-            return _Failure(Response.failed(request, planned.problem), image)
+            return _Failure(Response.failed(_request(planned), planned.problem), image)
         images = []
         for ref, look in zip(planned.sample.images, planned.looks, strict=True):
             try:
@@ -273,9 +266,10 @@ class _Worker:
                 reason = reason.removeprefix(f"{getattr(error, 'file', None)}: ")
                 if isinstance(error, modalities.ImageError):
                     self._remember(planned, ref, reason)
-                return _Failure(Response.failed(request, f"{ref.path}: {reason}"), ref.path)
+                failed = Response.failed(_request(planned), f"{ref.path}: {reason}")
+                return _Failure(failed, ref.path)
         self._calm = self._calm or _calm()
-        return dataclasses.replace(request, images=tuple(images))
+        return _request(planned, images)
 
     def _picture(self, planned: Planned, image: ImageRef, look: Condition) -> npt.NDArray[np.uint8]:
         if self._unreadable:
@@ -293,22 +287,39 @@ class _Worker:
             self._unreadable.popitem(last=False)
 
 
+def _request(planned: Planned, images: Sequence[npt.NDArray[np.uint8]] = ()) -> Request:
+    return Request(
+        *planned.row[:5],
+        planned.messages,
+        tuple(images),
+        planned.candidates,
+        planned.max_new_tokens,
+        planned.temperature,
+        planned.row.purpose,
+    )
+
+
 _Item = Request | _Failure | Future[Request | _Failure] | Exception | None
 
 
 class _Feeder(threading.Thread):
     """Has requests rendered ahead of the model, and hands them out in the plan's order.
 
-    All questions on the same pictures go to one worker, the next pictures to the next.
+    All questions on the same pictures go to one worker, the next pictures to the next. It works
+    ahead in bursts, so that the model has all cores between them: see `resting`.
     """
 
     def __init__(
-        self, plan: Plan, work: Todo, renderer: Renderer, ahead: int, check: Guard | None = None
+        self, plan: Plan, work: Todo, renderer: Renderer, batch: int, check: Guard | None = None
     ) -> None:
         super().__init__(name="mmeval-plan", daemon=True)
         self.plan, self.work = plan, work
         self.stop = threading.Event()
-        self._ready: queue.Queue[_Item] = queue.Queue(ahead)
+        self._batch = batch
+        self._ready: deque[_Item] = deque()
+        self._change = threading.Condition()
+        self._largest = 0
+        self._resting = False
         # Each its own pictures: nothing to be locked, none decoded twice.
         self._workers = [_Worker(copy.deepcopy(renderer), check) for _ in range(_threads())]
 
@@ -334,27 +345,62 @@ class _Feeder(threading.Thread):
         except Exception as error:  # raised again where it is waited for
             self._put(error)
         finally:
+            self._resting = True
             for worker in self._workers:
                 worker.thread.shutdown(wait=False, cancel_futures=self.stop.is_set())
 
+    @property
+    def threads(self) -> int:
+        """Threads that render."""
+        return len(self._workers)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is being rendered."""
+        with self._change:
+            last = self._ready[-1] if self._ready else None
+            return self._resting and not (isinstance(last, Future) and not last.done())
+
+    def _most(self) -> int:
+        """Requests that may lie ready."""
+        if not self._largest:  # how much memory they take is not known yet
+            return 2 * self._batch
+        return max(2 * self._batch, min(_AHEAD * self._batch, _AHEAD_BYTES // self._largest))
+
     def _put(self, item: _Item) -> None:
-        while not self.stop.is_set():
-            with contextlib.suppress(queue.Full):
-                self._ready.put(item, timeout=0.1)
-                return
+        with self._change:
+            if len(self._ready) >= self._most():
+                self._resting = True
+                while self._resting and not self.stop.is_set():
+                    self._change.wait(0.1)  # stop may be set by a signal, which wakes nobody
+                self._resting = False
+            self._ready.append(item)
+            if len(self._ready) >= self._batch or not isinstance(item, Request | Future):
+                self._change.notify()
+
+    def _next(self) -> _Item:
+        with self._change:
+            # Waking up for every single picture would take longer than the pictures do.
+            while not (self._ready or self.stop.is_set()):
+                self._change.wait(_PATIENCE_S)
+            if self.stop.is_set():
+                return None
+            item = self._ready.popleft()
+            if self._resting and 2 * len(self._ready) <= self._most():
+                self._resting = False
+                self._change.notify()
+            return item
 
     def __iter__(self) -> Iterator[Request | _Failure]:
         """Yields what is ready until there is no more or `stop` is set."""
-        while not self.stop.is_set():
-            try:
-                item = self._ready.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if item is None:
-                return
+        while (item := self._next()) is not None:
             if isinstance(item, Exception):
                 raise item
-            yield item.result() if isinstance(item, Future) else item
+            found = item.result() if isinstance(item, Future) else item
+            if isinstance(found, Request):
+                size = sum(image.nbytes for image in found.images)
+                self._largest = max(self._largest, size, 1)
+            yield found
 
 
 def _threads() -> int:
@@ -416,7 +462,7 @@ def _ask(
     progress: bool,
 ) -> tuple[int, bool]:
     """Returns how many were asked, and whether somebody stopped it."""
-    feeder = _Feeder(plan, work, renderer, ahead=2 * max(1, model.batch_size), check=guard(model))
+    feeder = _Feeder(plan, work, renderer, max(1, model.batch_size), guard(model))
     flying: dict[str, Row] = {}
     asked = 0
 
@@ -432,9 +478,14 @@ def _ask(
                 take(item.response, Row.of(item.response), item.image)
             else:
                 flying[item.key] = Row.of(item)
+                cores.share()
                 yield item
 
-    with _Progress(work.conditions, progress) as bar, _stoppable(feeder.stop, bar), _core_less():
+    with (
+        _Progress(work.conditions, progress) as bar,
+        _stoppable(feeder.stop, bar),
+        _Cores(feeder) as cores,
+    ):
         feeder.start()
         try:
             for response in model.generate(requests()):
@@ -486,19 +537,33 @@ def _calm() -> bool:
     return torch is not None
 
 
-@contextlib.contextmanager
-def _core_less() -> Iterator[None]:
-    """Leaves a core to the renderer: threads of one operation that wait for each other spin."""
-    torch = sys.modules.get("torch")
-    if torch is None:  # then the model does without
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class _Cores:
+    """Leaves cores to the renderer while it works, and gives them to the model while it rests.
+
+    More threads than cores would spin, waiting for each other.
+    """
+
+    def __init__(self, feeder: _Feeder) -> None:
+        self._feeder = feeder
+        self._torch = sys.modules.get("torch")  # where it is absent, the model does without
+        self._all = self._now = self._torch.get_num_threads() if self._torch else 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._set(self._all)
+
+    def share(self) -> None:
+        """Sets how many threads the model may use for what it does next."""
+        if self._all > 1:
+            rest = max(1, self._all - self._feeder.threads)
+            self._set(self._all if self._feeder.resting else rest)
+
+    def _set(self, threads: int) -> None:
+        if self._torch is not None and threads != self._now:
+            self._torch.set_num_threads(threads)
+            self._now = threads
 
 
 @contextlib.contextmanager

@@ -12,7 +12,10 @@ import threading
 import warnings
 
 _LIBRARIES = r"(pydicom|nibabel|PIL|tifffile|tiffslide|zarr|numpy|modalities\.formats)(\.|$)"
-_LOGGERS = [*map(logging.getLogger, ("pydicom", "nibabel.global", "PIL", "tifffile", "tiffslide"))]
+_LOGGERS = [
+    logging.getLogger(name)
+    for name in ("pydicom", "nibabel.global", "PIL", "tifffile", "tiffslide", "imagecodecs")
+]
 
 _lock = threading.Lock()
 _readers = 0

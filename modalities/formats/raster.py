@@ -90,10 +90,10 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 def _png(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage | None:
-    """A PNG of 8-bit grey or RGB and nothing else, through libspng: in half of Pillow's time.
+    """A PNG of 8-bit grey or RGB and nothing else, through libpng: in half of Pillow's time.
 
     Returns:
-        None where there is more to it, or libspng takes offence; what is to be said is then left
+        None where there is more to it, or libpng takes offence; what is to be said is then left
         to Pillow.
     """
     import imagecodecs
@@ -107,8 +107,9 @@ def _png(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage |
     said: dict[str, str] = {}
     _frame(name, choices, 1, said, notes)
     try:
-        pixels: NDArray[np.uint8] = imagecodecs.spng_decode(data)
-    except imagecodecs.SpngError:
+        with hushed():
+            pixels: NDArray[np.uint8] = imagecodecs.png_decode(data)
+    except imagecodecs.PngError:
         return None
     if pixels.dtype.itemsize != 1 or pixels.size != header.height * header.width * header.bands:
         return None

@@ -66,13 +66,16 @@ _UNSUPPORTED = (
 
 
 class _Digest:
-    """SHA-256 of some bytes, computed in a thread while they are decoded.
+    """SHA-256 of some bytes: of many, computed in a thread while they are decoded.
 
     A thread each and no pool: pools do not survive the fork of a data loader's workers.
     """
 
     def __init__(self, data: bytes) -> None:
         self._found = ""
+        self._few = data if len(data) < _HASHED_ASIDE.start else None
+        if self._few is not None:  # not everybody asks
+            return
         self._done = threading.Lock()
         self._done.acquire()
         if len(data) in _HASHED_ASIDE:
@@ -89,6 +92,8 @@ class _Digest:
             self._done.release()
 
     def hex(self) -> str:
+        if self._few is not None:
+            return hashlib.sha256(self._few).hexdigest()
         with self._done:
             return self._found
 

@@ -17,6 +17,8 @@ import mmeval
 from mmeval import store
 from mmeval.models import Model
 from mmeval.models.mock import MockModel
+from mmeval.running import pipeline
+from mmeval.running.render import Renderer
 from mmeval.schema import Request, Response
 
 MakeQuestions = Callable[..., Path]
@@ -241,14 +243,15 @@ def test_a_model_that_loses_requests_is_found_out(
         evaluate(make_questions(2), tmp_path / "run", Forgetful(), conditions=["clean"])
 
 
-def test_the_model_is_not_fed_faster_than_it_answers(
-    make_questions: MakeQuestions, tmp_path: Path
+@pytest.mark.parametrize(
+    ("room", "batches"), [(1 << 28, 8), (1, 2)], ids=["small pictures", "large pictures"]
+)
+def test_the_model_is_not_fed_much_faster_than_it_answers(
+    make_questions: MakeQuestions, tmp_path: Path, room: int, batches: int
 ) -> None:
     ahead: list[int] = []
     rendered = 0
     lock = threading.Lock()
-    from mmeval.running.render import Renderer
-
     original = Renderer.render
 
     def counted(self: Renderer, *args: Any) -> Any:
@@ -258,6 +261,8 @@ def test_the_model_is_not_fed_faster_than_it_answers(
         return original(self, *args)
 
     class Slow(Counting):
+        batch_size = 2
+
         def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
             for done, response in enumerate(super().generate(requests)):
                 time.sleep(0.005)
@@ -266,9 +271,46 @@ def test_the_model_is_not_fed_faster_than_it_answers(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Renderer, "render", counted)
+        patch.setattr(pipeline, "_threads", lambda: 1)
+        patch.setattr(pipeline, "_AHEAD_BYTES", room)
         evaluate(make_questions(40), tmp_path / "run", Slow(), conditions=["clean"])
-    # Two batches in the queue, one in the model's hands, one waiting to be put.
-    assert max(ahead) <= 2 * Counting.batch_size + 2
+    # What lies ready, one picture in the model's hands, one waiting to be put.
+    assert max(ahead) <= batches * Slow.batch_size + 2
+    assert max(ahead) >= batches * Slow.batch_size
+
+
+@pytest.mark.parametrize("slow", ["model", "renderer"])
+def test_the_model_has_all_cores_while_nothing_is_rendered(
+    make_questions: MakeQuestions, tmp_path: Path, slow: str
+) -> None:
+    import torch
+
+    threads: list[int] = []
+    original = Renderer.render
+
+    def render(self: Renderer, *args: Any) -> Any:
+        time.sleep(0.01 if slow == "renderer" else 0.0)
+        return original(self, *args)
+
+    class Seeing(Counting):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for response in super().generate(requests):
+                threads.append(torch.get_num_threads())
+                time.sleep(0.01 if slow == "model" else 0.0)
+                yield response
+
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Renderer, "render", render)
+        patch.setattr(pipeline, "_threads", lambda: 1)
+        torch.set_num_threads(3)
+        try:
+            evaluate(make_questions(60), tmp_path / "run", Seeing(), conditions=["clean"])
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+    assert set(threads) <= {2, 3}
+    assert (threads[20] == 3) == (slow == "model")
 
 
 def test_an_interrupt_keeps_the_answers_and_the_next_call_goes_on(
@@ -294,13 +336,3 @@ def test_an_interrupt_keeps_the_answers_and_the_next_call_goes_on(
     evaluate(path, out, second, conditions=["clean"])
     assert not set(first.asked) & set(second.asked)
     assert len(list(store.responses(out))) == 10
-
-
-def test_the_callers_thread_count_is_given_back(
-    make_questions: MakeQuestions, tmp_path: Path
-) -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    evaluate(make_questions(2), tmp_path / "run", Counting())
-    assert torch.get_num_threads() == before

@@ -203,3 +203,67 @@ def test_a_flipped_bit_in_a_png_is_noticed() -> None:
 def test_what_is_no_image_is_named(content: bytes, what: str) -> None:
     with pytest.raises(ImageError, match=what):
         modalities.load(content)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_by_hand(array: np.ndarray, *extra: bytes, tail: bytes = b"") -> bytes:
+    """A PNG whose rows take turns with the five filters, all of which say the same of zeros."""
+    height, width, *bands = array.shape
+    step, before = (bands or [1])[0], bytes(width * (bands or [1])[0])
+    rows = b""
+    for number, row in enumerate(array.reshape(height, -1).astype(int)):
+        left = np.concatenate([np.zeros(step, int), row[:-step]])
+        above = np.frombuffer(before, np.uint8).astype(int)
+        corner = np.concatenate([np.zeros(step, int), above[:-step]])
+        far = [abs(left + above - corner - each) for each in (left, above, corner)]
+        paeth = np.where(
+            (far[0] <= far[1]) & (far[0] <= far[2]), left, np.where(far[1] <= far[2], above, corner)
+        )
+        guess = (np.zeros_like(row), left, above, (left + above) // 2, paeth)[number % 5]
+        rows += bytes([number % 5]) + ((row - guess) % 256).astype(np.uint8).tobytes()
+        before = row.astype(np.uint8).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if bands else 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + b"".join(extra) + chunk(b"IDAT", zlib.compress(rows + tail))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("ignore::modalities.ImageWarning")
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        [(b"gAMA", struct.pack(">I", 45455))],
+        [(b"gAMA", struct.pack(">I", 100_000)), (b"cHRM", struct.pack(">8I", *range(1, 9)))],
+        [
+            (b"sRGB", b"\0"),
+            (b"pHYs", struct.pack(">IIB", 1, 2, 1)),
+            (b"tIME", b"\7\xe6" + b"\1" * 5),
+        ],
+        [(b"sBIT", b"\5")],
+    ],
+    ids=lambda extra: "-".join(kind.decode() for kind, _ in extra) or "none",
+)
+@pytest.mark.parametrize("bands", [1, 3])
+def test_the_pixels_of_a_png_are_those_stored_whatever_else_it_says(
+    bands: int, extra: list[tuple[bytes, bytes]]
+) -> None:
+    stored = np.random.default_rng(bands).integers(0, 256, (23, 17, bands)).astype(np.uint8)
+    stored = stored[..., 0] if bands == 1 else stored
+    chunks = [chunk(kind, body * bands if kind == b"sBIT" else body) for kind, body in extra]
+    data = png_by_hand(stored, *chunks)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert np.array_equal(np.asarray(opened), stored)
+    shown = modalities.load(data, "photo").render()
+    assert np.array_equal(shown, stored if bands == 3 else np.repeat(stored[..., None], 3, 2))
+
+
+def test_what_follows_the_last_row_of_a_png_is_ignored_in_silence(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = modalities.load(png_by_hand(RGB, tail=b"more" * 100), "photo").render()
+    assert np.array_equal(shown, RGB)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
