@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mmeval.errors import MmevalError, did_you_mean
 
@@ -316,21 +316,6 @@ def _optional_text(data: Mapping[str, Any], name: str) -> str | None:
     return None if value is None else _text(value, name)
 
 
-@functools.lru_cache(maxsize=4096)
-def _parts(name: str) -> tuple[tuple[str, str], ...]:
-    """Each part of a condition's name and the images it is for."""
-    found = []
-    for part in name.split("+") if name != "clean" else ():
-        match = _PART.fullmatch(part)
-        if match is None:
-            raise MmevalError(
-                f"{part}: write general/jpeg:3, or general/jpeg:3[last] for one of several "
-                "images: all, first, last, random or its number"
-            )
-        found.append((match["text"], match["images"] or "all"))
-    return tuple(found)
-
-
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What is done before asking.
@@ -346,11 +331,7 @@ class Condition:
     @property
     def degradations(self) -> tuple[tuple[str, str], ...]:
         """The degradation steps, each with the images it is done to."""
-        return tuple(
-            (text, images)
-            for text, images in _parts(self.name)
-            if not text.startswith(("control/", "variant/"))
-        )
+        return _read_condition(self.name).degradations
 
     @property
     def spec(self) -> str | None:
@@ -360,35 +341,57 @@ class Condition:
     @property
     def control(self) -> str | None:
         """What is done to the images instead of showing them: one of `CONTROLS`, or None."""
-        return self._only("control/")
+        return _read_condition(self.name).control
 
     @property
     def variant(self) -> str | None:
         """How the question is turned: ``negated``, ``rotated:1``, ``bias-recency``, or None."""
-        return self._only("variant/")
-
-    def _only(self, prefix: str) -> str | None:
-        for text, _ in _parts(self.name):
-            if text.startswith(prefix):
-                return text.removeprefix(prefix)
-        return None
+        return _read_condition(self.name).variant
 
     @property
     def degradation(self) -> str | None:
         """The name without severities: ``ct/low_dose+general/jpeg``; None without degradation."""
-        if self.spec is None:
-            return None
-        names = []
-        for text, images in _parts(self.name):
-            name = text if text.startswith(("control/", "variant/")) else text.rsplit(":", 1)[0]
-            names.append(name if images == "all" else f"{name}[{images}]")
-        return "+".join(names)
+        return _read_condition(self.name).degradation
 
     @property
     def severity(self) -> float:
         """0 for ``clean``, the largest severity of a chain; an int where it is whole."""
         largest = max((float(text.rsplit(":", 1)[1]) for text, _ in self.degradations), default=0.0)
         return int(largest) if largest.is_integer() else largest
+
+
+class _ReadCondition(NamedTuple):
+    """What a condition's name says; see `Condition`."""
+
+    degradations: tuple[tuple[str, str], ...]
+    control: str | None
+    variant: str | None
+    degradation: str | None
+
+
+@functools.lru_cache(maxsize=4096)  # asked for every planned question
+def _read_condition(name: str) -> _ReadCondition:
+    steps: list[tuple[str, str]] = []
+    changes: dict[str, str | None] = {"control": None, "variant": None}
+    names: list[str] = []
+    for part in name.split("+") if name != "clean" else ():
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise MmevalError(
+                f"{part}: write general/jpeg:3, or general/jpeg:3[last] for one of several "
+                "images: all, first, last, random or its number"
+            )
+        text, images = match["text"], match["images"] or "all"
+        kind, _, what = text.partition("/")
+        if kind in changes:
+            changes[kind] = changes[kind] or what
+            bare = text
+        else:
+            steps.append((text, images))
+            bare = text.rsplit(":", 1)[0]
+        names.append(bare if images == "all" else f"{bare}[{images}]")
+    degradation = "+".join(names) if steps else None
+    return _ReadCondition(tuple(steps), changes["control"], changes["variant"], degradation)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

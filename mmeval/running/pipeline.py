@@ -20,6 +20,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -248,6 +249,8 @@ class _Worker:
         self.renderer, self.check = renderer, check
         self.thread = ThreadPoolExecutor(1, "mmeval-render")
         self._calm = False
+        self._images: tuple[ImageRef, ...] = ()
+        self._files: dict[object, Path] = {}
         self._unreadable: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
     def request(self, planned: Planned) -> Request | _Failure:
@@ -255,6 +258,7 @@ class _Worker:
             paths = (image.path for image in planned.sample.images)
             image = next((p for p in paths if planned.problem.startswith((p, repr(p)))), None)
             return _Failure(Response.failed(_request(planned), planned.problem), image)
+        self._calm = self._calm or _calm()
         images = []
         for ref, look in zip(planned.sample.images, planned.looks, strict=True):
             try:
@@ -268,7 +272,6 @@ class _Worker:
                     self._remember(planned, ref, reason)
                 failed = Response.failed(_request(planned), f"{ref.path}: {reason}")
                 return _Failure(failed, ref.path)
-        self._calm = self._calm or _calm()
         return _request(planned, images)
 
     def _picture(self, planned: Planned, image: ImageRef, look: Condition) -> npt.NDArray[np.uint8]:
@@ -276,7 +279,12 @@ class _Worker:
             known = self._unreadable.get(_reference(planned, image))
             if known is not None:
                 raise MmevalError(known)
-        file = planned.benchmark.locate(image)
+        if planned.sample.images != self._images:
+            self._images = planned.sample.images
+            self._files.clear()
+        file = self._files.get(image.key)
+        if file is None:
+            file = self._files[image.key] = planned.benchmark.locate(image)
         if self.check is not None:
             self.renderer.check(file, image, self.check)
         return self.renderer.render(file, image, look, planned.pool)
