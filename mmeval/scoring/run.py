@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -66,7 +66,8 @@ def score_response(
     """
     protocol = protocol or protocols.get("direct")
     condition = _condition(response.condition)
-    score = Score(
+    read = _read(response, sample, protocol)
+    return Score(
         key=response.key,
         benchmark=response.benchmark,
         sample=response.sample,
@@ -74,13 +75,13 @@ def score_response(
         degradation=condition.degradation,
         severity=condition.severity,
         trial=response.trial,
-        status=response.status,
-        parsed=None,
-        rule=None,
-        span=None,
-        correct=0,
-        value=0.0,
-        confidence={},
+        status=read.status,
+        parsed=read.parsed,
+        rule=read.rule,
+        span=read.span,
+        correct=read.correct,
+        value=read.value,
+        confidence=read.confidence or {},
         gold=sample.answer,
         kind=sample.kind,
         group=sample.group,
@@ -92,30 +93,37 @@ def score_response(
         tokens=_tokens(response),
         cost_usd=_cost(response, price),
     )
+
+
+class _Read(NamedTuple):
+    """What a response comes to, as the fields of `Score`."""
+
+    status: str
+    parsed: str | None = None
+    rule: str | None = None
+    span: tuple[int, int] | None = None
+    correct: int = 0
+    value: float = 0.0
+    confidence: Mapping[str, float] | None = None
+
+
+def _read(response: Response, sample: Sample, protocol: Protocol) -> _Read:
     if response.status != "ok":
-        return score
+        return _Read(response.status)
     text, confidence = response.text, {}
     if response.purpose == "verbalized":
         text, said = verbalized_confidence(text)
         if said is None:
-            return replace(score, status="unparsed", rule="no confidence")
+            return _Read("unparsed", rule="no confidence")
         confidence = {"verbalized": said}
     answer = protocol.parse(text, sample)
     if answer.value is None:
-        return replace(score, status="unparsed", rule=answer.rule)
+        return _Read("unparsed", rule=answer.rule)
     correct, value = protocol.compare(answer.value, sample)
     probability = _option_probability(response.option_logprobs, answer.value)
     if probability is not None:
         confidence = {"option": probability}
-    return replace(
-        score,
-        parsed=answer.value,
-        rule=answer.rule,
-        span=answer.span,
-        correct=correct,
-        value=value,
-        confidence=confidence,
-    )
+    return _Read("ok", answer.value, answer.rule, answer.span, correct, value, confidence)
 
 
 @functools.lru_cache(maxsize=1024)
