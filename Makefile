@@ -57,6 +57,7 @@ bench: $(STAMP) ## Time mmeval itself, beside other evaluation programs; and kil
 	$(BIN)/python tests/benchmarks/overhead.py --long 1000000
 	$(BIN)/python tests/benchmarks/kill.py
 	$(BIN)/python tests/benchmarks/ray_scaling.py --rounds 3
+	$(BIN)/python tests/benchmarks/sweep.py
 
 .PHONY: lint
 lint: $(STAMP) ## Check style and formatting

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -310,7 +311,7 @@ def test_the_model_has_all_cores_while_nothing_is_rendered(
         finally:
             torch.set_num_threads(before)
     assert set(threads) <= {2, 3}
-    assert (threads[20] == 3) == (slow == "model")
+    assert Counter(threads).most_common(1)[0][0] == (3 if slow == "model" else 2)
 
 
 def test_an_interrupt_keeps_the_answers_and_the_next_call_goes_on(
