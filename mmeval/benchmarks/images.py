@@ -52,7 +52,7 @@ def confined(root: Path, relative: str) -> Path:
     """Returns ``root / relative`` if it exists and nothing of it lies outside `root`.
 
     A snapshot in the Hugging Face cache consists of links to the ``blobs`` beside it; these count
-    as inside.
+    as inside. The links on the way to a folder are followed once in a process.
 
     Args:
         root: The only folder that may be read.
@@ -63,8 +63,8 @@ def confined(root: Path, relative: str) -> Path:
             symbolic link, or does not exist.
     """
     folder, _, name = relative.rpartition("/")
-    plain = name not in ("", ".", "..") and "\\" not in name and "\0" not in name
-    inside = _folder_inside(root, folder) if plain else None
+    odd = name in ("", ".", "..") or "\\" in name or "\0" in name or relative.startswith("/")
+    inside = None if odd else _folder_inside(root, folder)
     if inside is None:
         return _confined(root, relative)
     # Most are plain files in a folder that is known to lie inside.

@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 LEADING_OUT = [
     *("link.png", "link-relative.png", "chain.png", "folder/secret.png", "folder", "series"),
     *("../private/secret.png", "a/../../private/secret.png", "folder/../private/secret.png"),
-    *("/etc/hostname", "//etc/hostname", "/proc/self/environ", "..", "../", "./.."),
+    *("/etc/hostname", "//etc/hostname", "/proc/self/environ", "/inside.png", "..", "../", "./.."),
     *("..\\private\\secret.png", "C:\\private\\secret.png", "inside.png\0.txt", "\0"),
     *("dangling.png", "ring.png", "inside.png/x", "~/secret.png", "$HOME/secret.png"),
     *("file:///etc/hostname", "http://127.0.0.1:9/x.png", "a" * 300 + ".png", "a/" * 3000),
