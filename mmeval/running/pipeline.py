@@ -282,9 +282,10 @@ class _Worker:
         if planned.sample.images != self._images:
             self._images = planned.sample.images
             self._files.clear()
-        file = self._files.get(image.key)
+        key = _reference(planned, image)  # another benchmark may have images of the same names
+        file = self._files.get(key)
         if file is None:
-            file = self._files[image.key] = planned.benchmark.locate(image)
+            file = self._files[key] = planned.benchmark.locate(image)
         if self.check is not None:
             self.renderer.check(file, image, self.check)
         return self.renderer.render(file, image, look, planned.pool)
@@ -327,7 +328,8 @@ class _Feeder(threading.Thread):
         self._ready: deque[_Item] = deque()
         self._change = threading.Condition()
         self._largest = 0
-        self._resting = False
+        self._waiting = self._done = False
+        self._last: _Item = None
         # Each its own pictures: nothing to be locked, none decoded twice.
         self._workers = [_Worker(copy.deepcopy(renderer), check) for _ in range(_threads())]
 
@@ -353,7 +355,7 @@ class _Feeder(threading.Thread):
         except Exception as error:  # raised again where it is waited for
             self._put(error)
         finally:
-            self._resting = True
+            self._done = True
             for worker in self._workers:
                 worker.thread.shutdown(wait=False, cancel_futures=self.stop.is_set())
 
@@ -365,9 +367,8 @@ class _Feeder(threading.Thread):
     @property
     def resting(self) -> bool:
         """Whether nothing is being rendered."""
-        with self._change:
-            last = self._ready[-1] if self._ready else None
-            return self._resting and not (isinstance(last, Future) and not last.done())
+        rendered = not isinstance(self._last, Future) or self._last.done()
+        return rendered and (self._waiting or self._done)
 
     def _most(self) -> int:
         """Requests that may lie ready."""
@@ -378,11 +379,12 @@ class _Feeder(threading.Thread):
     def _put(self, item: _Item) -> None:
         with self._change:
             if len(self._ready) >= self._most():
-                self._resting = True
-                while self._resting and not self.stop.is_set():
+                self._waiting = True
+                while self._waiting and not self.stop.is_set():
                     self._change.wait(0.1)  # stop may be set by a signal, which wakes nobody
-                self._resting = False
+                self._waiting = False
             self._ready.append(item)
+            self._last = item or self._last  # the end comes behind what is still being rendered
             if len(self._ready) >= self._batch or not isinstance(item, Request | Future):
                 self._change.notify()
 
@@ -394,8 +396,8 @@ class _Feeder(threading.Thread):
             if self.stop.is_set():
                 return None
             item = self._ready.popleft()
-            if self._resting and 2 * len(self._ready) <= self._most():
-                self._resting = False
+            if self._waiting and 2 * len(self._ready) <= self._most():
+                self._waiting = False
                 self._change.notify()
             return item
 

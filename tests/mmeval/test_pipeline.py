@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import mmeval
 from mmeval import store
@@ -312,6 +313,33 @@ def test_the_model_has_all_cores_while_nothing_is_rendered(
             torch.set_num_threads(before)
     assert set(threads) <= {2, 3}
     assert Counter(threads).most_common(1)[0][0] == (3 if slow == "model" else 2)
+    if slow == "model":  # long after the last picture was rendered
+        assert threads[-10:] == [3] * 10
+
+
+def test_two_benchmarks_may_call_different_pictures_by_one_name(tmp_path: Path) -> None:
+    specs = []
+    for name, grey in (("dark", 10), ("bright", 240)):
+        (tmp_path / name / "images").mkdir(parents=True)
+        picture = Image.new("L", (16, 16), grey)
+        picture.save(tmp_path / name / "images" / "a.png")
+        sample = {"id": "q", "question": "?", "kind": "yes_no", "answer": "yes"}
+        sample["images"] = [{"path": "images/a.png", "modality": "xray"}]
+        path = tmp_path / name / "samples.jsonl"
+        path.write_text(json.dumps(sample) + "\n")
+        specs.append({"name": name, "reader": "jsonl", "root": str(path.parent), "file": path.name})
+    shown: dict[str, int] = {}
+
+    class Seeing(Counting):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for request in requests:
+                shown[request.benchmark] = int(request.images[0][0, 0, 0])
+                yield from self._mock.generate([request])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "_threads", lambda: 1)
+        mmeval.evaluate(Seeing(), specs, out=tmp_path / "run", progress=False)
+    assert shown == {"dark": 10, "bright": 240}
 
 
 def test_an_interrupt_keeps_the_answers_and_the_next_call_goes_on(
