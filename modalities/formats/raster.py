@@ -90,7 +90,7 @@ def read(files: Sequence[Source], choices: Mapping[str, object]) -> RawImage:
 
 
 def _png(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage | None:
-    """A PNG of 8-bit grey or RGB and nothing else, through libpng: in half of Pillow's time.
+    """A PNG of 8-bit grey or RGB and nothing else, through libpng: RGB in half of Pillow's time.
 
     Returns:
         None where there is more to it, or libpng takes offence; what is to be said is then left
