@@ -325,10 +325,10 @@ def conditions(listed: object) -> tuple[str, ...]:
 
 def _condition(text: str) -> str:
     """Returns one condition as it is written in files."""
-    import degradations
-
     if text == "clean":
         return text
+    import degradations
+
     condition = Condition(text)
     parts = []
     for spec, images in condition.degradations:

@@ -182,13 +182,13 @@ def execute(
         say(_todo("first turns" if plan.waiting else "questions", work))
         outcome = ask(plan, work, renderer, asked, kept, progress=progress)
         if plan.waiting and not outcome.interrupted:
-            plan.first = _first_turns(out)
+            plan.first = _first_turns(out, kept.answers)
             work = todo(plan, kept)
             say(_todo("questions", work))
             rest = ask(plan, work, renderer, asked, kept, progress=progress)
             outcome = dataclasses.replace(rest, asked=outcome.asked + rest.asked)
         if not outcome.interrupted and not store.is_finished(out):
-            score_run(out)
+            score_run(out, answers=kept.answers)
             store.mark_finished(out)
     return Run(out), outcome
 
@@ -198,10 +198,10 @@ def _todo(what: str, work: Todo) -> str:
     return f"{what:11} {work.total}: {work.answered} answered before, {work.to_ask} to ask{again}"
 
 
-def _first_turns(run: Path) -> dict[tuple[str, str, str], Response]:
+def _first_turns(run: Path, answers: store.Answers) -> dict[tuple[str, str, str], Response]:
     return {
         (response.benchmark, response.sample, response.condition): response
-        for response in store.responses(run)
+        for response in store.responses(run, answers)
         if response.purpose == "turn"
     }
 

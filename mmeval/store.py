@@ -638,30 +638,34 @@ def samples(run: str | os.PathLike[str]) -> dict[tuple[str, str], Sample]:
     return found
 
 
-def responses(run: str | os.PathLike[str]) -> Iterator[Response]:
+def responses(run: str | os.PathLike[str], answers: Answers | None = None) -> Iterator[Response]:
     """Yields the counting response to each row of the current plan, in the plan's order.
 
     Rows that have not been asked yet (an interrupted run) are left out, as are damaged lines, with
     a warning. The run may be being written meanwhile.
 
+    Args:
+        run: The run directory.
+        answers: Where its answers are, for who knows it already.
+
     Raises:
         MmevalError: The folder is not a run directory.
     """
     _run_file(run, "requests.jsonl")
-    answers = Answers(Path(run) / "responses.jsonl")
-    if answers.damaged:
+    found = answers or Answers(Path(run) / "responses.jsonl")
+    if answers is None and found.damaged:
         warnings.warn(
-            f"{answers.path}: line {_listed(answers.damaged)}: damaged and left out; `mmeval run` "
+            f"{found.path}: line {_listed(found.damaged)}: damaged and left out; `mmeval run` "
             "asks it again",
             stacklevel=2,
         )
     try:
         for row in plan(run):
-            response = answers.to_row(row)
+            response = found.to_row(row)
             if response is not None:
                 yield response
     finally:
-        answers.close()
+        found.close()
 
 
 def read_records(run: str | os.PathLike[str], name: str) -> Iterator[dict[str, Any]]:

@@ -895,15 +895,20 @@ def _number(value: float, digits: int) -> float | None:
 
 def _bounds(draws: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Percentiles of each row; resamples that drew nothing with a value are left out."""
-    low, high = np.full((2, len(draws)), np.nan)
-    whole = np.isfinite(draws).all(axis=1)
-    if whole.any():
-        low[whole], high[whole] = np.quantile(draws[whole], _TAILS, axis=1)
-    for number in np.flatnonzero(~whole):
-        known = draws[number][np.isfinite(draws[number])]
-        if known.size:
-            low[number], high[number] = np.quantile(known, _TAILS)
-    return low, high
+    known = np.isfinite(draws)
+    ordered = np.sort(np.where(known, draws, np.nan), axis=1)  # NaN comes last
+    last = np.maximum(known.sum(axis=1) - 1, 0)
+    rows = np.arange(len(draws))
+
+    def at(tail: float) -> FloatArray:
+        """Linear between two draws, as `numpy.quantile`, which takes four times as long."""
+        place = tail * last
+        below = np.floor(place).astype(np.int64)
+        left, right = ordered[rows, below], ordered[rows, np.minimum(below + 1, last)]
+        found: FloatArray = left + (right - left) * (place - below)
+        return found
+
+    return at(_TAILS[0]), at(_TAILS[1])
 
 
 def _degenerate(

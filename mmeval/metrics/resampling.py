@@ -93,7 +93,7 @@ class Cells:
 
     def n_clusters(self, has: npt.NDArray[np.bool_], group: int) -> int:
         """Number of clusters in a group with a row where `has` is true."""
-        return np.unique(self.cluster[has & self.member[group, self.cell]]).size
+        return int(np.count_nonzero(np.bincount(self.cluster[has & self.member[group, self.cell]])))
 
 
 def cells(

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
+import itertools
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ import time
 from array import array
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -50,6 +51,8 @@ _REASONS = 1_000
 #: Pictures that cannot be read whose reason is remembered, so that they are not tried again.
 _UNREADABLE = 16
 _MOST_THREADS = 8
+#: Questions that are handed to a thread at once, as each time takes as long as a small picture.
+_HANDED = 8
 #: Batches that may lie ready for the model, and what their pictures may take.
 _AHEAD, _AHEAD_BYTES = 8, 1 << 28
 
@@ -253,6 +256,9 @@ class _Worker:
         self._files: dict[object, Path] = {}
         self._unreadable: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
+    def requests(self, some: Sequence[Planned]) -> list[Request | _Failure]:
+        return [self.request(planned) for planned in some]
+
     def request(self, planned: Planned) -> Request | _Failure:
         if planned.problem is not None:
             paths = (image.path for image in planned.sample.images)
@@ -308,14 +314,24 @@ def _request(planned: Planned, images: Sequence[npt.NDArray[np.uint8]] = ()) -> 
     )
 
 
-_Item = Request | _Failure | Future[Request | _Failure] | Exception | None
+class _Coming(NamedTuple):
+    """One of the requests that a thread is rendering."""
+
+    some: Future[list[Request | _Failure]]
+    number: int
+
+    def result(self) -> Request | _Failure:
+        return self.some.result()[self.number]
+
+
+_Item = Request | _Failure | _Coming | Exception | None
 
 
 class _Feeder(threading.Thread):
     """Has requests rendered ahead of the model, and hands them out in the plan's order.
 
-    All questions on the same pictures go to one worker, the next pictures to the next. It works
-    ahead in bursts, so that the model has all cores between them: see `resting`.
+    Questions on the same pictures go to one worker, the next pictures to the next. It works ahead
+    in bursts, so that the model has all cores between them: see `resting`.
     """
 
     def __init__(
@@ -334,23 +350,12 @@ class _Feeder(threading.Thread):
         self._workers = [_Worker(copy.deepcopy(renderer), check) for _ in range(_threads())]
 
     def run(self) -> None:
-        left, turn = self.work.requests, 0
-        images: tuple[ImageRef, ...] = ()
         try:
-            # Always the same order, so that a byte for each tells what was found out before.
-            for planned, state in zip(self.plan, self.work.states, strict=True):
-                if self.stop.is_set() or not left:
-                    break
-                if state == _ASK:
-                    left -= 1
-                    if planned.sample.images != images:
-                        images = planned.sample.images
-                        turn = (turn + 1) % len(self._workers)
-                    worker = self._workers[turn]
-                    if len(self._workers) == 1:  # handing over would cost more than it gains
-                        self._put(worker.request(planned))
-                    else:
-                        self._put(worker.thread.submit(worker.request, planned))
+            if len(self._workers) == 1:  # handing over would cost more than it gains
+                for planned in self._to_ask():
+                    self._put(self._workers[0].request(planned))
+            else:
+                self._share_out()
             self._put(None)
         except Exception as error:  # raised again where it is waited for
             self._put(error)
@@ -358,6 +363,29 @@ class _Feeder(threading.Thread):
             self._done = True
             for worker in self._workers:
                 worker.thread.shutdown(wait=False, cancel_futures=self.stop.is_set())
+
+    def _to_ask(self) -> Iterator[Planned]:
+        left = self.work.requests
+        # Always the same order, so that a byte for each tells what was found out before.
+        for planned, state in zip(self.plan, self.work.states, strict=True):
+            if self.stop.is_set() or not left:
+                return
+            if state == _ASK:
+                left -= 1
+                yield planned
+
+    def _share_out(self) -> None:
+        """Hands some questions to one thread, the next to the next."""
+        turn, stream = 0, self._to_ask()
+        images: tuple[ImageRef, ...] = ()
+        while some := list(itertools.islice(stream, min(_HANDED, self._batch))):
+            if some[0].sample.images != images:  # else their pictures are with that thread already
+                turn = (turn + 1) % len(self._workers)
+            images = some[-1].sample.images
+            worker = self._workers[turn]
+            coming = worker.thread.submit(worker.requests, some)
+            for number in range(len(some)):
+                self._put(_Coming(coming, number))
 
     @property
     def threads(self) -> int:
@@ -367,7 +395,7 @@ class _Feeder(threading.Thread):
     @property
     def resting(self) -> bool:
         """Whether nothing is being rendered."""
-        rendered = not isinstance(self._last, Future) or self._last.done()
+        rendered = not isinstance(self._last, _Coming) or self._last.some.done()
         return rendered and (self._waiting or self._done)
 
     def _most(self) -> int:
@@ -385,7 +413,7 @@ class _Feeder(threading.Thread):
                 self._waiting = False
             self._ready.append(item)
             self._last = item or self._last  # the end comes behind what is still being rendered
-            if len(self._ready) >= self._batch or not isinstance(item, Request | Future):
+            if len(self._ready) >= self._batch or not isinstance(item, Request | _Coming):
                 self._change.notify()
 
     def _next(self) -> _Item:
@@ -406,7 +434,10 @@ class _Feeder(threading.Thread):
         while (item := self._next()) is not None:
             if isinstance(item, Exception):
                 raise item
-            found = item.result() if isinstance(item, Future) else item
+            try:
+                found = item.result() if isinstance(item, _Coming) else item
+            except CancelledError:  # stopped before anybody began with it
+                return
             if isinstance(found, Request):
                 size = sum(image.nbytes for image in found.images)
                 self._largest = max(self._largest, size, 1)
@@ -414,8 +445,10 @@ class _Feeder(threading.Thread):
 
 
 def _threads() -> int:
-    """Threads that render: half the cores, as the model and Python itself need some too."""
-    return max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)) // 2))
+    """Threads that render: half the cores, as a model in this process needs some too, else all."""
+    cores = len(os.sched_getaffinity(0))
+    alone = "torch" not in sys.modules  # no model of ours computes without
+    return max(1, min(_MOST_THREADS, cores if alone else cores // 2))
 
 
 def _reference(planned: Planned, image: ImageRef) -> tuple[object, ...]:

@@ -213,10 +213,10 @@ class Plan:
 
         One that moves anatomy would change the right answer about a place or a side.
         """
+        if sample.invalid is not None or not condition.degradations:
+            return True
         import degradations
 
-        if sample.invalid is not None:
-            return True
         for number, step in enumerate(self._steps[condition.name]):
             if step["parameters"] is None:
                 continue
@@ -383,9 +383,11 @@ def about_place(sample: Sample) -> bool:
 
 def _steps(condition: Condition) -> list[dict[str, Any]]:
     """Returns the steps of a condition as the numbers they stand for; severity 0 does nothing."""
+    if not condition.degradations:
+        return []
     import degradations
 
-    found: list[dict[str, Any]] = []
+    found = []
     for text, _ in condition.degradations:
         (step,) = degradations.parse(text)
         entry = degradations.get(step.name)

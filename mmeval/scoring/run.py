@@ -235,7 +235,9 @@ class _Recipe:
         )
 
 
-def score_run(run_dir: Path, protocol: str | None = None) -> Summary:
+def score_run(
+    run_dir: Path, protocol: str | None = None, answers: store.Answers | None = None
+) -> Summary:
     """Score every response of a run and write `scores.jsonl` and `metrics.json`, each at once.
 
     Neither the model nor the images are needed, and nothing in the result depends on the order in
@@ -244,6 +246,7 @@ def score_run(run_dir: Path, protocol: str | None = None) -> Summary:
     Args:
         run_dir: A run directory.
         protocol: Reads and scores the answers instead of the one they were asked with.
+        answers: Where the answers are, for who has just written them.
 
     Raises:
         MmevalError: If a file is missing or damaged, a response belongs to no sample, or there is
@@ -255,7 +258,7 @@ def score_run(run_dir: Path, protocol: str | None = None) -> Summary:
     turned = _Turned(samples, recipe.seed)
     scores = []
     texts: dict[str, str] = {}
-    for response in store.responses(run_dir):
+    for response in store.responses(run_dir, answers):
         if response.purpose == "turn":
             continue
         if (response.benchmark, response.sample) not in samples:

@@ -6,7 +6,6 @@ messages. Counted, so that threads reading at the same time restore the filters 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import warnings
@@ -19,34 +18,34 @@ _LOGGERS = [
 
 _lock = threading.Lock()
 _readers = 0
-_undo = contextlib.ExitStack()
+_before: warnings.catch_warnings[None] | None = None
 
 
 class hushed:
     """Silence the file libraries, in this thread and the others, while the block runs."""
 
     def __enter__(self) -> None:
-        global _readers
+        global _readers, _before
         with _lock:
             _readers += 1
             if _readers == 1:
-                _hush()
+                _before = warnings.catch_warnings()
+                _before.__enter__()
+                warnings.filterwarnings("ignore", module=_LIBRARIES)
 
     def __exit__(self, *failure: object) -> None:
-        global _readers
+        global _readers, _before
         with _lock:
             _readers -= 1
-            if _readers == 0:
-                _undo.close()
+            if _readers == 0 and _before is not None:
+                _before.__exit__(None, None, None)
+                _before = None
 
 
-def _hush() -> None:
-    _undo.enter_context(warnings.catch_warnings())
-    warnings.filterwarnings("ignore", module=_LIBRARIES)
-    for logger in _LOGGERS:
-        logger.addFilter(_drop)
-        _undo.callback(logger.removeFilter, _drop)
+def _loud(record: logging.LogRecord) -> bool:
+    return _readers == 0
 
 
-def _drop(record: logging.LogRecord) -> bool:
-    return False
+# Once, not each time: that would take longer than a small file does.
+for _logger in _LOGGERS:
+    _logger.addFilter(_loud)

@@ -122,13 +122,13 @@ class Source:
         """
         if self.path is None:
             return io.BytesIO(self.data or b"")
-        return self._opened()[0]
+        return io.BufferedReader(self._opened()[0])
 
-    def _opened(self) -> tuple[BinaryIO, int]:
-        """The file, and how many bytes it has."""
+    def _opened(self) -> tuple[io.FileIO, int]:
+        """The file, and how many bytes it has; without a buffer, whose making takes calls too."""
         assert self.path is not None  # noqa: S101
         # O_NONBLOCK: should a pipe have taken the file's place, opening it must not wait.
-        stream = open(self.path, "rb", opener=_opener)  # noqa: SIM115  (the caller closes it)
+        stream = io.FileIO(self.path, opener=_opener)
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             stream.close()
@@ -150,7 +150,7 @@ class Source:
             stream, size = self._opened()
             with stream:
                 self._check(size)
-                data = stream.read()
+                data = _whole(stream, size)
         self._digests[:] = [_Digest(data)]
         return data
 
@@ -172,7 +172,7 @@ class Source:
         stream, size = self._opened()
         with stream:
             if keep and size <= _SMALL:
-                self._kept[:] = [stream.read()]
+                self._kept[:] = [_whole(stream, size)]
                 return self._kept[0][:_HEAD]
             return stream.read(_HEAD)
 
@@ -185,7 +185,7 @@ class Source:
         stream, size = self._opened()
         with stream:
             if size <= _SMALL:
-                return hashlib.sha256(stream.read()).hexdigest()
+                return hashlib.sha256(_whole(stream, size)).hexdigest()
             digest = hashlib.sha256()
             while block := stream.read(_SMALL):
                 digest.update(block)
@@ -194,6 +194,11 @@ class Source:
 
 def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _whole(stream: io.FileIO, size: int) -> bytes:
+    data = stream.read(size)
+    return data if len(data) == size else data + stream.readall()  # some file systems give parts
 
 
 def _inline(uri: str) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -245,11 +247,55 @@ def test_a_model_that_loses_requests_is_found_out(
         evaluate(make_questions(2), tmp_path / "run", Forgetful(), conditions=["clean"])
 
 
+def test_more_threads_render_the_same_pictures_in_the_same_order(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    path = make_questions(60)
+    (path.parent / "images" / "p7.png").write_bytes(b"no picture")
+    original = Renderer.render
+
+    def uneven(self: Renderer, file: Path, *args: Any) -> Any:
+        time.sleep(0.004 if file.name in ("p2.png", "p11.png") else 0.0)
+        return original(self, file, *args)
+
+    class Seeing(Counting):
+        batch_size = 12
+
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for request in requests:
+                shown = [hashlib.sha256(image).hexdigest() for image in request.images]
+                seen.append((request.sample, request.condition, *shown))
+                yield from self._mock.generate([request])
+
+    found = []
+    for threads in (1, 2, 3):
+        seen: list[tuple[str, ...]] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Renderer, "render", uneven)
+            patch.setattr(pipeline, "_threads", lambda threads=threads: threads)
+            run = evaluate(path, tmp_path / str(threads), Seeing())
+        found.append((seen, run.responses))
+    assert len(found[0][0]) == 2 * 58
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def test_a_model_elsewhere_leaves_all_cores_to_the_renderer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    assert pipeline._threads() == 3
+    monkeypatch.delitem(sys.modules, "torch")
+    assert pipeline._threads() == 6
+
+
 @pytest.mark.parametrize(
     ("room", "batches"), [(1 << 28, 8), (1, 2)], ids=["small pictures", "large pictures"]
 )
+@pytest.mark.parametrize("threads", [1, 2])
 def test_the_model_is_not_fed_much_faster_than_it_answers(
-    make_questions: MakeQuestions, tmp_path: Path, room: int, batches: int
+    make_questions: MakeQuestions, tmp_path: Path, room: int, batches: int, threads: int
 ) -> None:
     ahead: list[int] = []
     rendered = 0
@@ -273,11 +319,13 @@ def test_the_model_is_not_fed_much_faster_than_it_answers(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Renderer, "render", counted)
-        patch.setattr(pipeline, "_threads", lambda: 1)
+        patch.setattr(pipeline, "_threads", lambda: threads)
         patch.setattr(pipeline, "_AHEAD_BYTES", room)
         evaluate(make_questions(40), tmp_path / "run", Slow(), conditions=["clean"])
-    # What lies ready, one picture in the model's hands, one waiting to be put.
-    assert max(ahead) <= batches * Slow.batch_size + 2
+    # What lies ready, one picture in the model's hands, and waiting to be put one picture, or what
+    # is handed to a thread at once.
+    waiting = 1 if threads == 1 else Slow.batch_size
+    assert max(ahead) <= batches * Slow.batch_size + 1 + waiting
     assert max(ahead) >= batches * Slow.batch_size
 
 
