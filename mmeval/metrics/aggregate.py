@@ -901,7 +901,7 @@ def _bounds(draws: FloatArray) -> tuple[FloatArray, FloatArray]:
     rows = np.arange(len(draws))
 
     def at(tail: float) -> FloatArray:
-        """Linear between two draws, as `numpy.quantile`, which takes four times as long."""
+        """As `numpy.quantile`, "linear", which takes rows with gaps only one by one."""
         place = tail * last
         below = np.floor(place).astype(np.int64)
         left, right = ordered[rows, below], ordered[rows, np.minimum(below + 1, last)]

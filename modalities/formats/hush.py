@@ -6,6 +6,7 @@ messages. Counted, so that threads reading at the same time restore the filters 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import warnings
@@ -18,28 +19,26 @@ _LOGGERS = [
 
 _lock = threading.Lock()
 _readers = 0
-_before: warnings.catch_warnings[None] | None = None
+_undo = contextlib.ExitStack()
 
 
 class hushed:
     """Silence the file libraries, in this thread and the others, while the block runs."""
 
     def __enter__(self) -> None:
-        global _readers, _before
+        global _readers
         with _lock:
             _readers += 1
             if _readers == 1:
-                _before = warnings.catch_warnings()
-                _before.__enter__()
+                _undo.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", module=_LIBRARIES)
 
     def __exit__(self, *failure: object) -> None:
-        global _readers, _before
+        global _readers
         with _lock:
             _readers -= 1
-            if _readers == 0 and _before is not None:
-                _before.__exit__(None, None, None)
-                _before = None
+            if _readers == 0:
+                _undo.close()
 
 
 def _loud(record: logging.LogRecord) -> bool:
