@@ -167,8 +167,8 @@ def execute(
         say(f"model       {_named(run_config, asked)}")
         plan = Plan(run_config, loaded, asked.identity)
         kept.write("config.yaml", run_config.to_yaml())
-        kept.write("environment.json", canonical(environment(plan)) + "\n")
         kept.write_samples((benchmark.name, sample) for benchmark, sample in plan.samples())
+        kept.write("environment.json", canonical(environment(plan, out)) + "\n")
         work = todo(plan, kept)
         say(textwrap.fill(f"conditions  {_conditions(plan)}", 100, subsequent_indent=" " * 12))
         for (condition, reason), count in plan.refusals.most_common(5):
@@ -188,7 +188,8 @@ def execute(
             rest = ask(plan, work, renderer, asked, kept, progress=progress)
             outcome = dataclasses.replace(rest, asked=outcome.asked + rest.asked)
         if not outcome.interrupted and not store.is_finished(out):
-            score_run(out, answers=kept.answers)
+            samples = {(benchmark.name, sample.id): sample for benchmark, sample in plan.samples()}
+            score_run(out, answers=kept.answers, samples=samples)
             store.mark_finished(out)
     return Run(out), outcome
 
@@ -241,8 +242,13 @@ def _conditions(plan: Plan) -> str:
     )
 
 
-def environment(plan: Plan) -> dict[str, Any]:
-    """Returns what a result depends on beside its configuration."""
+def environment(plan: Plan, out: Path) -> dict[str, Any]:
+    """Returns what a result depends on beside its configuration.
+
+    Args:
+        plan: What is asked.
+        out: The run directory; it holds the plan's samples already.
+    """
     versions = {"python": platform.python_version(), "mmeval": mmeval.__version__}
     for package in _PACKAGES:
         try:
@@ -256,7 +262,7 @@ def environment(plan: Plan) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "accelerators": _accelerators(),
         "model": dict(plan.identity),
-        "data_sha256": plan.data_fingerprint(),
+        "data_sha256": plan.data_fingerprint(out / "samples.jsonl"),
         "git_revision": _git_revision(),
     }
 

@@ -166,7 +166,7 @@ def _fields(raw: bytes) -> dict[str, Any]:
         if seal[8:16] != b"%08x" % zlib.crc32(body):
             raise MmevalError("its checksum is wrong")
         try:
-            fields: dict[str, Any] = json.loads((body + b"}").decode())
+            fields: dict[str, Any] = json.loads(f"{body.decode()}}}")
         except ValueError:  # once in 2 ** 32 damaged lines
             raise MmevalError("it is not JSON") from None
         return fields
@@ -592,7 +592,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
                 if not raw.strip():
                     continue
                 try:
-                    value = json.loads(raw)
+                    value = json.loads(raw.decode())  # bytes would be searched for their encoding
                 except ValueError:
                     value = None
                 if not isinstance(value, dict):

@@ -444,7 +444,8 @@ def _opened(
     asked = get(modality) if modality is not None else None
     _load_built_in()
     # Whose steps are valid is known only once the file has said what it is.
-    steps = tuple(dict.fromkeys(key for known in _registry.values() for key in known.steps))
+    known = _registry.values() if choices else ()
+    steps = tuple(dict.fromkeys(key for modality in known for key in modality.steps))
     raw, fallback = _read(files, series, asked.name if asked else None, choices, steps)
     if asked is None:
         name = raw.kind or fallback
@@ -471,8 +472,6 @@ def _read(
     steps: Sequence[str],
 ) -> tuple[RawImage, str]:
     """What the files hold, and the modality to take it for where they do not say."""
-    from modalities.formats import dicom, nifti, raster, slide
-    from modalities.formats.hush import hushed
     from modalities.formats.source import detect
 
     kinds = {detect(file) for file in files} if series else {detect(files[0], keep=True)}
@@ -483,15 +482,25 @@ def _read(
         )
     kind = kinds.pop()
     if kind == "dicom":
+        from modalities.formats import dicom
+        from modalities.formats.hush import hushed
+
         _check_choices(files, choices, "DICOM", (*dicom.CHOICES, *volume.CHOICES, "window"), steps)
         with hushed():  # once for all that the reader hushes itself: each time costs a little
             return dicom.read(files, choices, asked), "photo"
     if kind == "nifti":
+        from modalities.formats import nifti
+
         _check_choices(files, choices, "NIfTI", (*nifti.CHOICES, *volume.CHOICES, "window"), steps)
         return nifti.read(files, choices), "mri"
-    if kind == "tiff" and slide.is_slide(files[0]):
-        _check_choices(files, choices, "slide", slide.CHOICES, steps)
-        return slide.read(files, choices), "pathology"
+    if kind == "tiff":
+        from modalities.formats import slide
+
+        if slide.is_slide(files[0]):
+            _check_choices(files, choices, "slide", slide.CHOICES, steps)
+            return slide.read(files, choices), "pathology"
+    from modalities.formats import raster
+
     _check_choices(files, choices, "picture", (*raster.CHOICES, "window"), steps)
     return raster.read(files, choices), "photo"
 

@@ -533,8 +533,8 @@ def _letter(value: object, options: Sequence[Any], form: str) -> tuple[str, str 
     text = value.strip()
     if not text:
         raise MmevalError("answer: is empty")
-    by_text = [i for i, option in enumerate(options) if _same(option, text)]
     if form == "text":
+        by_text = _by_text(text, options)
         if len(by_text) != 1 or by_text[0] >= len(LETTERS):
             raise MmevalError(
                 f"answer: {_short(text)} is {len(by_text)} of the options; answer_is: {form}"
@@ -546,6 +546,7 @@ def _letter(value: object, options: Sequence[Any], form: str) -> tuple[str, str 
         if text != bare[1].upper():
             how = how or ("a small letter" if text == bare[1] else "a letter in other signs")
         return bare[1].upper(), how
+    by_text = _by_text(text, options)
     if len(by_text) == 1:
         return LETTERS[by_text[0]], how or "the text of the option"
     if prefixed and prefixed[1].upper() in LETTERS[: len(options)]:
@@ -561,6 +562,10 @@ def _letter(value: object, options: Sequence[Any], form: str) -> tuple[str, str 
     raise MmevalError(
         f"answer: expected an option letter A to {last} or an option's text, got {_short(text)}"
     )
+
+
+def _by_text(text: str, options: Sequence[Any]) -> list[int]:
+    return [i for i, option in enumerate(options) if _same(option, text)]
 
 
 def _same(option: object, text: str) -> bool:

@@ -115,7 +115,9 @@ def cells(
     for family in [*families, None]:
         if family is not None:
             codes = np.stack([*together, family], axis=1)
-            if not together or len(np.unique(codes, axis=0)) <= _MOST_CELLS:
+            # Without counts numpy would load its masked arrays, which takes longer than this.
+            distinct, _ = np.unique(codes, axis=0, return_counts=True)
+            if not together or len(distinct) <= _MOST_CELLS:
                 together.append(family)
                 continue
         if together:

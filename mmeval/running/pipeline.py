@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Failures", "Outcome", "Todo", "ask", "todo"]
 
 _PLAIN_S = 10.0
-_PATIENCE_S = 0.01
+_PATIENCE_S = 0.1
 #: What becomes of a planned question: nothing, it is asked, it takes the answer to an equal one.
 _ANSWERED, _ASK, _COPY = range(3)
 #: Different reasons that are told apart; what else fails is counted with the last of them.
@@ -52,7 +52,7 @@ _REASONS = 1_000
 _UNREADABLE = 16
 _MOST_THREADS = 8
 #: Questions that are handed to a thread at once, as each time takes as long as a small picture.
-_HANDED = 8
+_HANDED = 16
 #: Batches that may lie ready for the model, and what their pictures may take.
 _AHEAD, _AHEAD_BYTES = 8, 1 << 28
 
@@ -243,20 +243,34 @@ def _for_row(response: Response, row: Row) -> Response:
 
 
 class _Worker:
-    """A thread that renders the pictures given to it, in order; a picture is decoded once.
+    """Renders the pictures given to it, in order; a picture is decoded once.
 
-    A failure travels as the request's error response.
+    A failure travels as the request's error response. Where there is one worker only it has no
+    thread of its own, as handing over to it would cost more than it gains.
     """
 
-    def __init__(self, renderer: Renderer, check: Guard | None) -> None:
+    def __init__(self, renderer: Renderer, check: Guard | None, threaded: bool) -> None:
         self.renderer, self.check = renderer, check
-        self.thread = ThreadPoolExecutor(1, "mmeval-render")
+        self._thread = ThreadPoolExecutor(1, "mmeval-render") if threaded else None
         self._calm = False
         self._images: tuple[ImageRef, ...] = ()
         self._files: dict[object, Path] = {}
         self._unreadable: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
-    def requests(self, some: Sequence[Planned]) -> list[Request | _Failure]:
+    def hand(self, some: Sequence[Planned]) -> _Some:
+        """Has some requests made."""
+        if self._thread is not None:
+            return self._thread.submit(self._requests, some)
+        made: _Some = Future()
+        made.set_result(self._requests(some))
+        return made
+
+    def close(self, *, cancel: bool) -> None:
+        """Ends the thread once all is made, or with `cancel` once what it has begun is."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=cancel)
+
+    def _requests(self, some: Sequence[Planned]) -> list[Request | _Failure]:
         return [self.request(planned) for planned in some]
 
     def request(self, planned: Planned) -> Request | _Failure:
@@ -314,17 +328,7 @@ def _request(planned: Planned, images: Sequence[npt.NDArray[np.uint8]] = ()) -> 
     )
 
 
-class _Coming(NamedTuple):
-    """One of the requests that a thread is rendering."""
-
-    some: Future[list[Request | _Failure]]
-    number: int
-
-    def result(self) -> Request | _Failure:
-        return self.some.result()[self.number]
-
-
-_Item = Request | _Failure | _Coming | Exception | None
+_Some = Future[list[Request | _Failure]]
 
 
 class _Feeder(threading.Thread):
@@ -341,28 +345,42 @@ class _Feeder(threading.Thread):
         self.plan, self.work = plan, work
         self.stop = threading.Event()
         self._batch = batch
-        self._ready: deque[_Item] = deque()
+        #: Some requests, and how many they are; None at the end.
+        self._ready: deque[tuple[_Some, int] | None] = deque()
+        self._lying = 0
         self._change = threading.Condition()
         self._largest = 0
         self._waiting = self._done = False
-        self._last: _Item = None
+        self._last: _Some | None = None
+        threads = _threads()
         # Each its own pictures: nothing to be locked, none decoded twice.
-        self._workers = [_Worker(copy.deepcopy(renderer), check) for _ in range(_threads())]
+        self._workers = [
+            _Worker(copy.deepcopy(renderer), check, threads > 1) for _ in range(threads)
+        ]
 
     def run(self) -> None:
         try:
-            if len(self._workers) == 1:  # handing over would cost more than it gains
-                for planned in self._to_ask():
-                    self._put(self._workers[0].request(planned))
-            else:
-                self._share_out()
-            self._put(None)
+            self._share_out()
         except Exception as error:  # raised again where it is waited for
-            self._put(error)
+            failed: _Some = Future()
+            failed.set_exception(error)
+            self._put(failed, 0)
         finally:
             self._done = True
+            self._put(None, 0)
             for worker in self._workers:
-                worker.thread.shutdown(wait=False, cancel_futures=self.stop.is_set())
+                worker.close(cancel=self.stop.is_set())
+
+    def _share_out(self) -> None:
+        """Hands some questions to one worker, the next to the next."""
+        turn, stream = 0, self._to_ask()
+        images: tuple[ImageRef, ...] = ()
+        while some := list(itertools.islice(stream, min(_HANDED, self._batch))):
+            if some[0].sample.images != images:  # else their pictures are with that worker already
+                turn = (turn + 1) % len(self._workers)
+            images = some[-1].sample.images
+            self._wait_for_room(len(some))
+            self._put(self._workers[turn].hand(some), len(some))
 
     def _to_ask(self) -> Iterator[Planned]:
         left = self.work.requests
@@ -374,19 +392,6 @@ class _Feeder(threading.Thread):
                 left -= 1
                 yield planned
 
-    def _share_out(self) -> None:
-        """Hands some questions to one thread, the next to the next."""
-        turn, stream = 0, self._to_ask()
-        images: tuple[ImageRef, ...] = ()
-        while some := list(itertools.islice(stream, min(_HANDED, self._batch))):
-            if some[0].sample.images != images:  # else their pictures are with that thread already
-                turn = (turn + 1) % len(self._workers)
-            images = some[-1].sample.images
-            worker = self._workers[turn]
-            coming = worker.thread.submit(worker.requests, some)
-            for number in range(len(some)):
-                self._put(_Coming(coming, number))
-
     @property
     def threads(self) -> int:
         """Threads that render."""
@@ -395,7 +400,7 @@ class _Feeder(threading.Thread):
     @property
     def resting(self) -> bool:
         """Whether nothing is being rendered."""
-        rendered = not isinstance(self._last, _Coming) or self._last.some.done()
+        rendered = self._last is None or self._last.done()
         return rendered and (self._waiting or self._done)
 
     def _most(self) -> int:
@@ -404,44 +409,51 @@ class _Feeder(threading.Thread):
             return 2 * self._batch
         return max(2 * self._batch, min(_AHEAD * self._batch, _AHEAD_BYTES // self._largest))
 
-    def _put(self, item: _Item) -> None:
+    def _wait_for_room(self, n: int) -> None:
         with self._change:
-            if len(self._ready) >= self._most():
+            if self._lying + n > self._most():
                 self._waiting = True
                 while self._waiting and not self.stop.is_set():
                     self._change.wait(0.1)  # stop may be set by a signal, which wakes nobody
                 self._waiting = False
-            self._ready.append(item)
-            self._last = item or self._last  # the end comes behind what is still being rendered
-            if len(self._ready) >= self._batch or not isinstance(item, Request | _Coming):
+
+    def _put(self, some: _Some | None, n: int) -> None:
+        with self._change:
+            self._ready.append(None if some is None else (some, n))
+            self._lying += n
+            self._last = some or self._last  # the end comes behind what is still being rendered
+            if not n or self._lying >= self._batch:
                 self._change.notify()
 
-    def _next(self) -> _Item:
+    def _next(self) -> _Some | None:
         with self._change:
-            # Waking up for every single picture would take longer than the pictures do.
+            # Waking up for every few pictures would take longer than the pictures do.
             while not (self._ready or self.stop.is_set()):
                 self._change.wait(_PATIENCE_S)
-            if self.stop.is_set():
+            item = None if self.stop.is_set() else self._ready.popleft()
+            if item is None:
                 return None
-            item = self._ready.popleft()
-            if self._waiting and 2 * len(self._ready) <= self._most():
+            some, n = item
+            self._lying -= n
+            if self._waiting and 2 * self._lying <= self._most():
                 self._waiting = False
                 self._change.notify()
-            return item
+            return some
 
     def __iter__(self) -> Iterator[Request | _Failure]:
         """Yields what is ready until there is no more or `stop` is set."""
-        while (item := self._next()) is not None:
-            if isinstance(item, Exception):
-                raise item
+        while (some := self._next()) is not None:
             try:
-                found = item.result() if isinstance(item, _Coming) else item
+                found = some.result()
             except CancelledError:  # stopped before anybody began with it
                 return
-            if isinstance(found, Request):
-                size = sum(image.nbytes for image in found.images)
-                self._largest = max(self._largest, size, 1)
-            yield found
+            for item in found:
+                if self.stop.is_set():
+                    return
+                if isinstance(item, Request):
+                    size = sum(image.nbytes for image in item.images)
+                    self._largest = max(self._largest, size, 1)
+                yield item
 
 
 def _threads() -> int:

@@ -28,8 +28,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     # Protocols are built on the extractor above, and scoring on the protocols.
-    if name in __all__:
-        from mmeval.scoring import predictions, run
+    if name == "score_predictions":
+        from mmeval.scoring.predictions import score_predictions
 
-        return getattr(predictions if name == "score_predictions" else run, name)
+        return score_predictions
+    if name in __all__:
+        from mmeval.scoring import run
+
+        return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -236,7 +236,10 @@ class _Recipe:
 
 
 def score_run(
-    run_dir: Path, protocol: str | None = None, answers: store.Answers | None = None
+    run_dir: Path,
+    protocol: str | None = None,
+    answers: store.Answers | None = None,
+    samples: Mapping[tuple[str, str], Sample] | None = None,
 ) -> Summary:
     """Score every response of a run and write `scores.jsonl` and `metrics.json`, each at once.
 
@@ -247,12 +250,14 @@ def score_run(
         run_dir: A run directory.
         protocol: Reads and scores the answers instead of the one they were asked with.
         answers: Where the answers are, for who has just written them.
+        samples: What ``samples.jsonl`` holds, likewise.
 
     Raises:
         MmevalError: If a file is missing or damaged, a response belongs to no sample, or there is
             no such protocol.
     """
-    samples = store.samples(run_dir)
+    if samples is None:
+        samples = store.samples(run_dir)
     position = {key: number for number, key in enumerate(samples)}
     recipe = _Recipe.of(run_dir, protocol)
     turned = _Turned(samples, recipe.seed)

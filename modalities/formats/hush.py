@@ -18,27 +18,46 @@ _LOGGERS = [
 ]
 
 _lock = threading.Lock()
-_readers = 0
+_readers = _warned = 0
 _undo = contextlib.ExitStack()
 
 
-class hushed:
-    """Silence the file libraries, in this thread and the others, while the block runs."""
+class unlogged:
+    """Silence the file libraries' log lines, in this thread and the others, while the block runs.
+
+    Quicker than `hushed`, for calls that issue no warnings.
+    """
 
     def __enter__(self) -> None:
         global _readers
         with _lock:
             _readers += 1
-            if _readers == 1:
-                _undo.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=_LIBRARIES)
 
     def __exit__(self, *failure: object) -> None:
         global _readers
         with _lock:
             _readers -= 1
-            if _readers == 0:
+
+
+class hushed(unlogged):
+    """Silence the file libraries' warnings, too."""
+
+    def __enter__(self) -> None:
+        global _warned
+        super().__enter__()
+        with _lock:
+            _warned += 1
+            if _warned == 1:
+                _undo.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=_LIBRARIES)
+
+    def __exit__(self, *failure: object) -> None:
+        global _warned
+        with _lock:
+            _warned -= 1
+            if _warned == 0:
                 _undo.close()
+        super().__exit__(*failure)
 
 
 def _loud(record: logging.LogRecord) -> bool:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modalities.formats.hush import hushed
+from modalities.formats.hush import hushed, unlogged
 from modalities.formats.jpeg import check_scans, decode
 from modalities.formats.source import Source
 from modalities.formats.tiff import check_pictures, check_segments
@@ -108,7 +108,7 @@ def _png(file: Source, data: bytes, choices: Mapping[str, object]) -> RawImage |
     said: dict[str, str] = {}
     _frame(name, choices, 1, said, notes)
     try:
-        with hushed():
+        with unlogged():
             pixels: NDArray[np.uint8] = imagecodecs.png_decode(data)
     except imagecodecs.PngError:
         return None

@@ -122,18 +122,20 @@ class Source:
         """
         if self.path is None:
             return io.BytesIO(self.data or b"")
-        return io.BufferedReader(self._opened()[0])
+        handle, _ = self._opened()
+        # Not fdopen: tifffile asks for the name.
+        return open(self.path, "rb", opener=lambda *_: handle)
 
-    def _opened(self) -> tuple[io.FileIO, int]:
-        """The file, and how many bytes it has; without a buffer, whose making takes calls too."""
+    def _opened(self) -> tuple[int, int]:
+        """The file as a descriptor (a stream would take further calls), and its number of bytes."""
         assert self.path is not None  # noqa: S101
         # O_NONBLOCK: should a pipe have taken the file's place, opening it must not wait.
-        stream = io.FileIO(self.path, opener=_opener)
-        found = os.fstat(stream.fileno())
+        handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            stream.close()
+            os.close(handle)
             raise ImageError(f"{self.name}: not a regular file; give a file or a folder")
-        return stream, found.st_size
+        return handle, found.st_size
 
     def size(self) -> int:
         """Number of bytes."""
@@ -147,10 +149,12 @@ class Source:
         elif self._kept:
             data = self._kept.pop()
         else:
-            stream, size = self._opened()
-            with stream:
+            handle, size = self._opened()
+            try:
                 self._check(size)
-                data = _whole(stream, size)
+                data = _whole(handle, size)
+            finally:
+                os.close(handle)
         self._digests[:] = [_Digest(data)]
         return data
 
@@ -169,12 +173,14 @@ class Source:
         """
         if self.path is None:
             return (self.data or b"")[:_HEAD]
-        stream, size = self._opened()
-        with stream:
+        handle, size = self._opened()
+        try:
             if keep and size <= _SMALL:
-                self._kept[:] = [_whole(stream, size)]
+                self._kept[:] = [_whole(handle, size)]
                 return self._kept[0][:_HEAD]
-            return stream.read(_HEAD)
+            return _whole(handle, min(size, _HEAD))
+        finally:
+            os.close(handle)
 
     def sha256(self) -> str:
         """Hex digest of the bytes `read` returned, or of the file, without holding it whole."""
@@ -182,23 +188,24 @@ class Source:
             return self._digests[0].hex()
         if self.path is None:
             return hashlib.sha256(self.data or b"").hexdigest()
-        stream, size = self._opened()
-        with stream:
+        handle, size = self._opened()
+        try:
             if size <= _SMALL:
-                return hashlib.sha256(_whole(stream, size)).hexdigest()
+                return hashlib.sha256(_whole(handle, size)).hexdigest()
             digest = hashlib.sha256()
-            while block := stream.read(_SMALL):
+            while block := os.read(handle, _SMALL):
                 digest.update(block)
             return digest.hexdigest()
+        finally:
+            os.close(handle)
 
 
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _whole(stream: io.FileIO, size: int) -> bytes:
-    data = stream.read(size)
-    return data if len(data) == size else data + stream.readall()  # some file systems give parts
+def _whole(handle: int, size: int) -> bytes:
+    """The next bytes of a file; fewer only at its end."""
+    data = os.read(handle, size)
+    while len(data) < size and (more := os.read(handle, size - len(data))):
+        data += more  # some file systems give parts
+    return data
 
 
 def _inline(uri: str) -> bytes:

@@ -169,10 +169,16 @@ def test_an_unreadable_image_is_planned_with_its_problem(make_questions: MakeQue
 
 
 def test_the_data_fingerprint_follows_pixels_and_answers(make_questions: MakeQuestions) -> None:
-    path = make_questions(2)
-    first = plan(path).data_fingerprint()
-    assert first == plan(path).data_fingerprint()
-    assert first != plan(rewrite(path, answer="no")).data_fingerprint()
+    path = make_questions(4)
+    first = plan(path).data_fingerprint(path)
+    assert first == plan(path).data_fingerprint(path)
+    image = path.parent / "images" / "p0.png"
+    pixels = image.read_bytes()
+    image.write_bytes((path.parent / "images" / "p1.png").read_bytes())
+    assert first != plan(path).data_fingerprint(path)
+    image.write_bytes(pixels)
+    assert first == plan(path).data_fingerprint(path)
+    assert first != plan(rewrite(path, answer="no")).data_fingerprint(path)
 
 
 @pytest.mark.parametrize(
