@@ -144,11 +144,14 @@ def _open(words: str) -> Extraction:
 
 def _reader(kind: str, options: Sequence[str]) -> Callable[[str], Extraction]:
     """What reads a passage. Imported where it is used: their patterns take long to compile."""
-    if kind in ("choice", "multiple"):
-        from mmeval.scoring.extract_choice import read_choice, read_multiple
+    if kind == "choice":
+        from mmeval.scoring.extract_choice import read_choice
 
-        read_letters = read_choice if kind == "choice" else read_multiple
-        return lambda words: read_letters(words, options)
+        return lambda words: read_choice(words, options)
+    if kind == "multiple":
+        from mmeval.scoring.extract_multiple import read_multiple
+
+        return lambda words: read_multiple(words, options)
     if kind == "yes_no":
         from mmeval.scoring.extract_yes_no import read_yes_no
 

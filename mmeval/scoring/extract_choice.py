@@ -1,4 +1,4 @@
-"""Option letters and option texts: the answers to `choice` and `multiple` questions."""
+"""Option letters and option texts: the answers to `choice` questions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 from mmeval.scoring.extract_yes_no import polarity, read_yes_no
 from mmeval.scoring.extraction import Claim, Extraction, agree
@@ -27,12 +26,18 @@ from mmeval.scoring.plain_text import (
     refuses,
 )
 
-__all__ = ["read_choice", "read_multiple"]
+__all__ = [
+    "CONDITION",
+    "LETTER_ENDS",
+    "Options",
+    "labelled_options",
+    "named_options",
+    "read_choice",
+    "rejected",
+]
 
 # --- Options --------------------------------------------------------------------------------------
 
-_CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
-_HANGUL = re.compile(r"[가-힣]")
 _PARTICLE = (
     r"(?=$|[^가-힣]|(?:입니다|이다|이며|이고|임|으로|로|이|가|은|는|을|를|의|에|와|과|도)"
     r"(?![가-힣]{4}))"
@@ -40,9 +45,30 @@ _PARTICLE = (
 _GAP = r"[\s\-‐-―−]+"
 
 
-@lru_cache(maxsize=4096)
-def _phrase(option: str) -> re.Pattern[str] | None:
+def _phrase(option: str, text: str) -> re.Pattern[str] | None:
     """A pattern for an option text as whole words, whatever its case, spacing and hyphens."""
+    return _compiled(option, not text.isascii() and any(map(_eastern, text)))
+
+
+def _eastern(sign: str) -> bool:
+    """Whether a sign is of a script whose words may stand together without blanks."""
+    return "\u3040" <= sign <= "\u9fff" or _hangul(sign)
+
+
+def _hangul(sign: str) -> bool:
+    return "가" <= sign <= "힣"
+
+
+def _ideograph(sign: str) -> bool:
+    """Whether a sign is Chinese, Hiragana or Katakana."""
+    return "\u3040" <= sign <= "\u30ff" or "\u4e00" <= sign <= "\u9fff"
+
+
+@lru_cache(maxsize=4096)
+def _compiled(option: str, eastern: bool) -> re.Pattern[str] | None:
+    """See `_phrase`; `eastern` where the text holds such signs."""
+    # What goes on with a word. A class of so many signs takes longer to compile than all the rest.
+    letter = r"(?-i:[^\W\u3040-\u9fff가-힣])" if eastern else r"\w"
     option = option.strip(" .\n")
     if not re.search(r"\w", option):
         return None
@@ -52,20 +78,20 @@ def _phrase(option: str) -> re.Pattern[str] | None:
     )
     head = r"(?<![\w.\-])"
     tail = r"(?![\w\-]|\.\d)"
-    if _CJK.match(option[0]):
+    if _ideograph(option[0]):
         head = ""
-    if _CJK.match(option[-1]):
+    if _ideograph(option[-1]):
         tail = ""
-    elif _HANGUL.match(option[-1]):
+    elif _hangul(option[-1]):
         tail = _PARTICLE
     elif option[-1] in "+%":
         tail = r"(?!\w)"
     elif re.search(r"\d", option[-1]):
         tail = r"(?![A-Za-z0-9_\-+%]|[.,/]\d)"
     else:
-        tail = r"(?![A-Za-z0-9_\-]|[^\W\u3040-\u9fff가-힣]|\.\d)"
-    if not _CJK.match(option[0]) and not _HANGUL.match(option[0]):
-        head = r"(?<![A-Za-z0-9_.\-/<>≤≥])(?<![^\W\u3040-\u9fff가-힣])"
+        tail = rf"(?![A-Za-z0-9_\-]|{letter}|\.\d)"
+    if not _ideograph(option[0]) and not _hangul(option[0]):
+        head = rf"(?<![A-Za-z0-9_.\-/<>≤≥])(?<!{letter})"
     return re.compile(rf"{head}(?:{words}){tail}", re.IGNORECASE)
 
 
@@ -75,7 +101,7 @@ def _may_hold(text: str, word: str) -> bool:
     return word.casefold() in text or unicodedata.normalize("NFKC", word).casefold()[:1] in text
 
 
-class _Options:
+class Options:
     """The options of a question, as they can occur in plain text."""
 
     def __init__(self, options: Sequence[str]) -> None:
@@ -84,9 +110,11 @@ class _Options:
         self.last = self.letters[-1]
 
     def text(self, letter: str) -> str:
+        """The text of an option."""
         return self.texts[ord(letter) - ord("A")]
 
     def pairs(self) -> list[tuple[str, str]]:
+        """Each letter with its text."""
         return list(zip(self.letters, self.texts, strict=True))
 
     def match(self, letter: str, text: str, start: int) -> int | None:
@@ -96,7 +124,7 @@ class _Options:
         option = self.text(letter)
         if not _may_hold(text[start : start + 1], option[:1]):  # patterns are costly to compile
             return None
-        pattern = _phrase(option)
+        pattern = _phrase(option, text)
         found = pattern.match(text, start) if pattern else None
         return found.end() if found else None
 
@@ -167,9 +195,9 @@ _CONNECTIVE = (
     r"|justification|porque|parce|car|weil|perché|pois"
 )
 # After a bare letter only these show that it is not a word of the sentence.
-_LETTER_ENDS = re.compile(
+LETTER_ENDS = re.compile(
     rf"\s*(?:$|[.,;:!?)\]&|\n(])|\s*/\s*(?=\(?[A-Z]\b)|\s+(?:{_CONNECTIVE})\b|\s+[-–—]\s"
-    r"|\s*[、\u3040-\u30ff\u4e00-\u9fff가-힣]",
+    r"|\s*(?-i:[、\u3040-\u30ff\u4e00-\u9fff가-힣])",
     re.IGNORECASE,
 )
 _SPECIES = re.compile(r"\s?[.\-–—:]\s(?=(?P<word>[a-zà-ÿ]\w*))")
@@ -209,10 +237,10 @@ _REJECTED = re.compile(
     r"|less\s+likely|implausible|seen\s+nowhere)\b|n't\b|不|错|아니|아닙|[이가]\s*아니|[이가]\s*아닙)",
     re.IGNORECASE,
 )
-_CONDITION = re.compile(r"\b(?:if|unless|assuming|provided)\b|\?|吗|嗎|까\?", re.IGNORECASE)
+CONDITION = re.compile(r"\b(?:if|unless|assuming|provided)\b|\?|吗|嗎|까\?", re.IGNORECASE)
 
 
-def _rejected(text: str, end: int, options: _Options, letter: str) -> bool:
+def rejected(text: str, end: int, options: Options, letter: str) -> bool:
     """Whether a letter is followed by its verdict: "A is wrong", not "A: no change"."""
     found = _REJECTED.match(text, end)
     if not found:
@@ -221,7 +249,7 @@ def _rejected(text: str, end: int, options: _Options, letter: str) -> bool:
     return label is None or options.match(letter, text, label.end()) is None
 
 
-def _is_letter(text: str, found: re.Match[str], options: _Options, *, bracketed: bool) -> bool:
+def _is_letter(text: str, found: re.Match[str], options: Options, *, bracketed: bool) -> bool:
     """Whether a matched character names an option, and is no word or part of a name."""
     letter, (start, end) = found["letter"].upper(), found.span("letter")
     for other, option in options.pairs():
@@ -239,7 +267,7 @@ def _is_letter(text: str, found: re.Match[str], options: _Options, *, bracketed:
         clause = after(CLAUSE_END, text, species.end())
         own = {word for word in normalize(options.text(letter)).split() if len(word) > 2}
         return bool(own & set(normalize(clause).split()))
-    if bracketed or _LETTER_ENDS.match(text, end):
+    if bracketed or LETTER_ENDS.match(text, end):
         return True
     follows = re.compile(r"\s+(?:an?\s|the\s)?").match(text, end)
     return bool(
@@ -251,7 +279,7 @@ def _is_letter(text: str, found: re.Match[str], options: _Options, *, bracketed:
 
 
 def _letter_claims(
-    text: str, found: re.Match[str], options: _Options, *, bracketed: bool = False
+    text: str, found: re.Match[str], options: Options, *, bracketed: bool = False
 ) -> Iterator[Claim]:
     """The claim of a matched letter, and those of the letters listed with it ("B or C")."""
     if not _is_letter(text, found, options, bracketed=bracketed):
@@ -265,12 +293,12 @@ def _letter_claims(
         if "/" in other.group() and other[1] > options.last:
             return  # "A/P view"
         end = other.end(1)
-        if not _rejected(text, end, options, other[1]):
+        if not rejected(text, end, options, other[1]):
             claims.append(Claim(other[1], other.span(1)))
     yield from claims
 
 
-def _stated_letters(text: str, options: _Options) -> Iterator[list[Claim]]:
+def _stated_letters(text: str, options: Options) -> Iterator[list[Claim]]:
     """The letters of each statement of an answer."""
     for pattern in _STATED:
         for found in pattern.finditer(text):
@@ -282,14 +310,14 @@ def _stated_letters(text: str, options: _Options) -> Iterator[list[Claim]]:
             if open_or_denied(lead) or HEDGE.search(found.group()):
                 continue
             rest = after(SENTENCE_END, text, found.end("letter"))
-            if _CONDITION.search(rest) or _rejected(
+            if CONDITION.search(rest) or rejected(
                 text, found.end("letter"), options, found["letter"].upper()
             ):
                 continue
             yield claims
 
 
-def _labelled_options(text: str, options: _Options) -> Iterator[Claim]:
+def labelled_options(text: str, options: Options) -> Iterator[Claim]:
     """A letter with its own option text: "B. effusion", "(B) effusion"."""
     for found in _OWN_LABEL.finditer(text):
         letter = found["letter"].upper()
@@ -305,7 +333,7 @@ _OWN_LABEL = re.compile(
 )
 
 
-def _lone_letters(text: str, options: _Options) -> Iterator[Claim]:
+def _lone_letters(text: str, options: Options) -> Iterator[Claim]:
     """Letters that have a line to themselves."""
     for line in re.finditer(r"[^\n]+", text):
         if line.end() - line.start() > 60:
@@ -315,13 +343,13 @@ def _lone_letters(text: str, options: _Options) -> Iterator[Claim]:
             yield Claim(found["letter"].upper(), found.span("letter"))
 
 
-def _set_apart(text: str, options: _Options) -> Iterator[Claim]:
-    yield from _labelled_options(text, options)
+def _set_apart(text: str, options: Options) -> Iterator[Claim]:
+    yield from labelled_options(text, options)
     leading, contrast = _LEADING_LETTER.match(text), _CONTRAST.search(text)
     if leading and not (leading["letter"] in "Ii" and leading.group().rstrip().endswith(",")):
         # "I, as a radiologist, ..." begins with a word.
         closed = text[leading.end("letter") : leading.end()].strip() in {")", "]", ".", ":"}
-        if not _rejected(text, leading.end("letter"), options, leading["letter"].upper()):
+        if not rejected(text, leading.end("letter"), options, leading["letter"].upper()):
             yield from _letter_claims(text, leading, options, bracketed=closed)
         # "A: no. B: yes." goes through the options and does not begin with its answer.
         for label in _LABEL.finditer(text):
@@ -331,7 +359,7 @@ def _set_apart(text: str, options: _Options) -> Iterator[Claim]:
             if inside and not (
                 denied(text, *label.span("letter"))
                 or HEDGE.search(after(SENTENCE_END, text, label.end()))
-                or _rejected(text, label.end("letter"), options, label["letter"])
+                or rejected(text, label.end("letter"), options, label["letter"])
             ):
                 yield Claim(label["letter"], label.span("letter"))
     if contrast:
@@ -344,7 +372,7 @@ def _set_apart(text: str, options: _Options) -> Iterator[Claim]:
 
 def read_choice(text: str, options_: Sequence[str]) -> Extraction:
     """The one option that a plain text gives as its answer."""
-    options = _Options(options_)
+    options = Options(options_)
     whole = _WHOLE_LETTER.fullmatch(text)
     equal = options.equal(text)
     if whole:
@@ -393,7 +421,7 @@ def read_choice(text: str, options_: Sequence[str]) -> Extraction:
     return _named_option(text, pairs, options)
 
 
-def _unless_contradicted(answer: Extraction, text: str, options: _Options) -> Extraction:
+def _unless_contradicted(answer: Extraction, text: str, options: Options) -> Extraction:
     """Drop a letter whose own label is another option's text: "B. pneumonia" where that is A."""
     if answer.value is None or answer.span is None:
         return answer
@@ -402,7 +430,7 @@ def _unless_contradicted(answer: Extraction, text: str, options: _Options) -> Ex
     start = label.end() if label else end
     beside = options.beside(text, start)
     if beside is not None and beside != answer.value:
-        own = _phrase(options.text(answer.value))
+        own = _phrase(options.text(answer.value), text)
         if own is None or not own.search(after(SENTENCE_END, text, start)):
             return Extraction(None, "letter and text differ")
     return answer
@@ -424,7 +452,7 @@ _LEAD = re.compile(
 )
 
 
-def _stated_texts(text: str, pairs: Sequence[tuple[str, str]], options: _Options) -> list[Claim]:
+def _stated_texts(text: str, pairs: Sequence[tuple[str, str]], options: Options) -> list[Claim]:
     """Option texts right behind "the answer is"."""
     claims = []
     for found in _LEAD.finditer(text):
@@ -435,31 +463,32 @@ def _stated_texts(text: str, pairs: Sequence[tuple[str, str]], options: _Options
         if letter is None or letter not in {one for one, _ in pairs}:
             continue
         end = options.match(letter, text, found.end()) or found.end()
-        if not _CONDITION.search(after(SENTENCE_END, text, end)) and not re.compile(
+        if not CONDITION.search(after(SENTENCE_END, text, end)) and not re.compile(
             r"\s*(?:,|/|\bor\b|\band\b|或|、)"
         ).match(text, end):
             claims.append(Claim(letter, (found.end(), end)))
     return claims
 
 
-def _mentions(text: str, pairs: Sequence[tuple[str, str]]) -> list[Claim]:
+def named_options(text: str, pairs: Sequence[tuple[str, str]]) -> list[Claim]:
+    """The option texts that occur somewhere in the text."""
     found = []
     folded = unicodedata.normalize("NFKC", text).casefold()
     for letter, option in pairs:
         first = unicodedata.normalize("NFKC", re.split(_GAP, option.strip(" .\n"))[0]).casefold()
         if not re.search(r"\w\w|\d", option) or first not in folded:
             continue
-        pattern = _phrase(option)
+        pattern = _phrase(option, text)
         if pattern:
             found += [Claim(letter, one.span()) for one in pattern.finditer(text)]
     return _outermost(found)
 
 
-def _named_option(text: str, pairs: Sequence[tuple[str, str]], options: _Options) -> Extraction:
+def _named_option(text: str, pairs: Sequence[tuple[str, str]], options: Options) -> Extraction:
     stated = agree(_stated_texts(text, pairs, options), "option text")
     if stated:
         return stated
-    mentions = _mentions(text, pairs)
+    mentions = named_options(text, pairs)
     if not mentions:
         return Extraction(None, "no answer found")
     said = [one for one in mentions if not denied(text, *one.span)]
@@ -474,157 +503,3 @@ def _named_option(text: str, pairs: Sequence[tuple[str, str]], options: _Options
         if refuses(f"{text[:start]} {text[end:]}"):
             return Extraction(None, "refusal")
     return answer or Extraction(None, "no answer found")
-
-
-# --- Several answers ------------------------------------------------------------------------------
-
-# Atomic, so that a list that ends in something else is not tried in all its ways.
-_ONE = r"(?>[(\[]?\s?(?<![A-Za-z0-9_'])[A-Za-z](?![A-Za-z0-9_'])\s?(?:[)\]]|\.(?!\w))?)"
-_NEXT = rf"(?>\s*+(?:(?:[,;/&|+、和与及와과]|(?:and|y|et|und)\b)\s*+){{0,2}}+{_ONE})"
-_LIST = rf"(?P<list>{_ONE}{_NEXT}{{0,25}}+|(?-i:[A-Z]{{2,26}})(?![A-Za-z0-9_]))"
-_PLURAL = (
-    r"(?:\b(?:answers?|options?|choices?|letters?|statements?|respuestas?|réponses?|antworten"
-    r"|antwort|risposte|risposta|respostas?)\b|答案|选项|정답|답)"
-)
-_WHOLE_LIST = re.compile(
-    rf"\W*+(?:(?:only|both|just)\s+|{_PLURAL}\W*+)?{_LIST}\s*(?:입니다|only)?[^\w?]*+",
-    re.IGNORECASE,
-)
-_STATED_LISTS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"{_PLURAL}(?:(?!\b(?:not|wrong|incorrect|never)\b|不|非|没)[^.,;:=?!\n]){{0,50}}?"
-        rf"(?:\bare\b|\bson\b|\bsont\b|\bsind\b|\bsono\b|\bsão\b|{IS})\s*[:=]?\s*(?:both\s+)?{_LIST}",
-        rf"(?:^|[.;:!?\n]|\b(?:options?|choices?|answers?|think|believe|both)\b)\s*{_LIST}\s*"
-        r"\b(?:are|is)\s+(?:both\s+|all\s+)?(?:the\s+)?(?:correct|right|true|answers?)\b",
-        rf"\bI(?:'d|'ll|\s+would|\s+will)?\s+(?:choose|select|pick|say|answer|think|believe)\s+(?:options?\s+)?{_LIST}",
-        rf"^\s*(?:(?:both|only)\s+)?{_LIST}(?=,?\s*(?:but\s+)?not\b)",
-        rf"[选選](?:择|擇)?\s*:?\s*{_LIST}",
-    )
-)
-
-
-def _listed(text: str, span: tuple[int, int], options: _Options) -> list[Claim] | None:
-    """The letters of a list such as "A, C and D" or "ACD"; None if it is none."""
-    found = list(re.finditer(r"(?<![A-Za-z])[A-Za-xz](?![A-Za-z])", text[slice(*span)]))
-    claims = [
-        Claim(one.group().upper(), (span[0] + one.start(), span[0] + one.end())) for one in found
-    ]
-    run = re.search(r"[A-Z]{2,}", text[slice(*span)])
-    if run:
-        # "ACD" is a list in order; "BAD" is a word.
-        letters = run.group()
-        if found or list(letters) != sorted(set(letters)) or letters in _WORDS:
-            return None
-        first = span[0] + run.start()
-        claims = [Claim(one, (first + i, first + i + 1)) for i, one in enumerate(letters)]
-    if any(claim.value > options.last for claim in claims):
-        return []
-    return claims or None
-
-
-# Words and abbreviations whose letters happen to stand in order.
-_WORDS = frozenset(
-    {
-        "AM",
-        "AN",
-        "AP",
-        "AS",
-        "AT",
-        "BE",
-        "CT",
-        "DO",
-        "GO",
-        "HI",
-        "IS",
-        "IT",
-        "NO",
-        "AF",
-        "AH",
-        "IN",
-        "MS",
-        "EM",
-        "BY",
-        "DX",
-        "RX",
-        "IV",
-        "MR",
-        "NOT",
-        "GI",
-        "GU",
-        "CXR",
-    }
-)
-
-
-def _union(claims: Sequence[Claim], rule: str) -> Extraction:
-    letters = sorted({claim.value for claim in claims})
-    span = (min(claim.span[0] for claim in claims), max(claim.span[1] for claim in claims))
-    return Extraction(",".join(letters), rule, span)
-
-
-def read_multiple(text: str, options_: Sequence[str]) -> Extraction:
-    """All options that a plain text gives as its answer, as "A,C"."""
-    options = _Options(options_)
-    equal = options.equal(text)
-    whole = _WHOLE_LIST.fullmatch(text)
-    if whole:
-        claims = _listed(text, whole.span("list"), options)
-        if claims == []:
-            return Extraction(None, "not an option")
-        if claims and not (len(claims) == 1 and claims[0].value in "AI" and len(text.split()) > 3):
-            if equal and equal != [claim.value for claim in claims]:
-                return Extraction(None, "letter and text differ")
-            return _union(claims, "letters")
-    if equal:
-        if len(equal) > 1:
-            return Extraction(None, "several answers")
-        start = len(text) - len(text.lstrip())
-        return Extraction(equal[0], "option text", (start, len(text.rstrip())))
-
-    stated = []
-    for pattern in _STATED_LISTS:
-        for found in pattern.finditer(text):
-            start = found.start() + (found.group()[0] in ".,;:!?\n")
-            lead = before(CLAUSE_END, text, start)
-            listed = _listed(text, found.span("list"), options)
-            if listed == []:
-                return Extraction(None, "not an option")
-            if listed is None:
-                continue
-            end = max(claim.span[1] for claim in listed)
-            if (
-                open_or_denied(lead)
-                or _CONDITION.search(after(SENTENCE_END, text, end))
-                or re.compile(r"\s*(?:or\b|或)|\s*[)\]]?\s*(?:,\s*)?or\s+[A-Z]\b").match(text, end)
-            ):
-                continue
-            if _LETTER_ENDS.match(text, end) and not _rejected(
-                text, end, options, listed[-1].value
-            ):
-                stated.append(listed)
-    if stated:
-        if len({frozenset(claim.value for claim in claims) for claims in stated}) > 1:
-            return Extraction(None, "several answers")
-        return _union(stated[0], "stated")
-
-    claims = list(_labelled_options(text, options))
-    if claims:
-        if len({claim.value for claim in claims}) == len(options.letters) > 1:
-            return Extraction(None, "options repeated")
-        return _union(claims, "set apart")
-    mentions = _mentions(text, options.pairs())
-    said = [one for one in mentions if not denied(text, *one.span)]
-    if not said:
-        return Extraction(None, "denied" if mentions else "no answer found")
-    between = [text[one.span[1] : two.span[0]] for one, two in pairwise(said)]
-    if any(hedged(text, *one.span) for one in said) or any(
-        re.search(r"\bor\b|或|또는", gap) for gap in between
-    ):
-        return Extraction(None, "hedged")
-    words = list(text)
-    for one in said:
-        words[slice(*one.span)] = " " * (one.span[1] - one.span[0])
-    if refuses("".join(words)):
-        return Extraction(None, "refusal")
-    return _union(said, "option text")
