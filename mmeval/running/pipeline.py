@@ -249,8 +249,10 @@ class _Worker:
     thread of its own, as handing over to it would cost more than it gains.
     """
 
-    def __init__(self, renderer: Renderer, check: Guard | None, threaded: bool) -> None:
-        self.renderer, self.check = renderer, check
+    def __init__(
+        self, renderer: Renderer, check: Guard | None, stop: threading.Event, threaded: bool
+    ) -> None:
+        self.renderer, self.check, self.stop = renderer, check, stop
         self._thread = ThreadPoolExecutor(1, "mmeval-render") if threaded else None
         self._calm = False
         self._images: tuple[ImageRef, ...] = ()
@@ -271,7 +273,12 @@ class _Worker:
             self._thread.shutdown(wait=False, cancel_futures=cancel)
 
     def _requests(self, some: Sequence[Planned]) -> list[Request | _Failure]:
-        return [self.request(planned) for planned in some]
+        made = []
+        for planned in some:
+            if self.stop.is_set():  # nobody will ask them
+                break
+            made.append(self.request(planned))
+        return made
 
     def request(self, planned: Planned) -> Request | _Failure:
         if planned.problem is not None:
@@ -355,7 +362,7 @@ class _Feeder(threading.Thread):
         threads = _threads()
         # Each its own pictures: nothing to be locked, none decoded twice.
         self._workers = [
-            _Worker(copy.deepcopy(renderer), check, threads > 1) for _ in range(threads)
+            _Worker(copy.deepcopy(renderer), check, self.stop, threads > 1) for _ in range(threads)
         ]
 
     def run(self) -> None:

@@ -390,6 +390,40 @@ def test_two_benchmarks_may_call_different_pictures_by_one_name(tmp_path: Path) 
     assert shown == {"dark": 10, "bright": 240}
 
 
+def test_after_an_interrupt_no_further_picture_is_rendered(
+    make_questions: MakeQuestions, tmp_path: Path
+) -> None:
+    interrupted = threading.Event()
+    late = []
+    original = Renderer.render
+
+    def slow(self: Renderer, *args: Any) -> Any:
+        if interrupted.is_set():
+            late.append(args)
+        time.sleep(0.01)
+        return original(self, *args)
+
+    class Interrupted(Counting):
+        batch_size = 32
+
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for response in super().generate(requests):
+                if not interrupted.is_set():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    interrupted.set()
+                yield response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Renderer, "render", slow)
+        patch.setattr(pipeline, "_threads", lambda: 2)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(make_questions(200), tmp_path / "run", Interrupted(), conditions=["clean"])
+        for thread in threading.enumerate():
+            if thread.name.startswith("mmeval-render"):
+                thread.join(timeout=30)
+    assert len(late) <= 4  # those under way, of the dozens that had been handed over
+
+
 def test_an_interrupt_keeps_the_answers_and_the_next_call_goes_on(
     make_questions: MakeQuestions, tmp_path: Path
 ) -> None:

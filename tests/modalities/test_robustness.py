@@ -20,7 +20,7 @@ from PIL import Image
 
 import modalities
 from modalities import ImageError
-from modalities.formats.hush import hushed
+from modalities.formats.hush import hushed, unlogged
 
 Writer = Callable[..., Path]
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -83,12 +83,19 @@ def test_damaged_bytes_load_or_are_refused(
 
 
 def test_libraries_are_silent_only_while_a_file_is_read(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
     before = list(warnings.filters)
-    with hushed(), hushed():
+    for quiet in (hushed, unlogged):
+        with quiet(), hushed():
+            with quiet():
+                pass
+            logging.getLogger("pydicom").warning("quotes a value")
+            warnings.warn_explicit("quotes a value", UserWarning, "file.py", 1, "pydicom.values")
+    with unlogged():
         logging.getLogger("pydicom").warning("quotes a value")
     assert caplog.text == ""
+    assert not recwarn.list
     assert warnings.filters == before
     logging.getLogger("pydicom").warning("said")
     assert "said" in caplog.text
