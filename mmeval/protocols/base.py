@@ -142,16 +142,16 @@ def lettered(sample: Sample, line: str = "{letter}. {text}", between: str = "\n"
     )
 
 
+#: Longest answer (characters) whose reading is remembered; long ones are seldom equal.
+_REMEMBERED = 200
+_remembered = functools.lru_cache(maxsize=1 << 14)(extract)
+
+
 def own_parse(text: str, sample: Sample) -> Extraction:
     """Reads the answer with mmeval's strict extractor."""
     # Under thirty conditions a question gets the same answer again and again.
     read = _remembered if len(text) <= _REMEMBERED else extract
     return read(sample.kind, text, sample.options)
-
-
-#: Longest answer (characters) whose reading is remembered; long ones are seldom equal.
-_REMEMBERED = 200
-_remembered = functools.lru_cache(maxsize=1 << 14)(extract)
 
 
 def own_compare(answer: str, sample: Sample) -> tuple[int, float]:

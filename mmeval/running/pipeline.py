@@ -382,7 +382,9 @@ class _Feeder(threading.Thread):
         """Hands some questions to one worker, the next to the next."""
         turn, stream = 0, self._to_ask()
         images: tuple[ImageRef, ...] = ()
-        while some := list(itertools.islice(stream, min(_HANDED, self._batch))):
+        size = 1  # few at first: the model waits for them
+        while some := list(itertools.islice(stream, size)):
+            size = min(2 * size, _HANDED, self._batch)
             if some[0].sample.images != images:  # else their pictures are with that worker already
                 turn = (turn + 1) % len(self._workers)
             images = some[-1].sample.images

@@ -280,6 +280,34 @@ def test_more_threads_render_the_same_pictures_in_the_same_order(
     assert found[2] == found[0]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_model_need_not_wait_for_many_slow_pictures(
+    make_questions: MakeQuestions, tmp_path: Path, threads: int
+) -> None:
+    rendered, before = 0, []
+    original = Renderer.render
+
+    def slow(self: Renderer, *args: Any) -> Any:
+        nonlocal rendered
+        time.sleep(0.05)
+        rendered += 1
+        return original(self, *args)
+
+    class Seeing(Counting):
+        batch_size = 32
+
+        def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+            for request in requests:
+                before.append(rendered)
+                yield from self._mock.generate([request])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Renderer, "render", slow)
+        patch.setattr(pipeline, "_threads", lambda: threads)
+        evaluate(make_questions(64), tmp_path / "run", Seeing(), conditions=["clean"])
+    assert before[0] <= 12
+
+
 def test_a_model_elsewhere_leaves_all_cores_to_the_renderer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
