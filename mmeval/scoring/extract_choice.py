@@ -47,12 +47,13 @@ _GAP = r"[\s\-‐-―−]+"
 
 def _phrase(option: str, text: str) -> re.Pattern[str] | None:
     """A pattern for an option text as whole words, whatever its case, spacing and hyphens."""
-    return _compiled(option, not text.isascii() and any(map(_eastern, text)))
+    return _compiled(option, not text.isascii() and _eastern(text))
 
 
-def _eastern(sign: str) -> bool:
-    """Whether a sign is of a script whose words may stand together without blanks."""
-    return "\u3040" <= sign <= "\u9fff" or _hangul(sign)
+@lru_cache(maxsize=16)
+def _eastern(text: str) -> bool:
+    """Whether a text has signs of a script whose words may stand together without blanks."""
+    return any("\u3040" <= sign <= "\u9fff" or _hangul(sign) for sign in text)
 
 
 def _hangul(sign: str) -> bool:
