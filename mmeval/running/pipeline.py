@@ -54,7 +54,7 @@ _MOST_THREADS = 8
 #: Questions that are handed to a thread at once, as each time takes as long as a small picture.
 _HANDED = 16
 #: Batches that may lie ready for the model, and what their pictures may take.
-_AHEAD, _AHEAD_BYTES = 8, 1 << 28
+_AHEAD, _AHEAD_BYTES = 16, 1 << 28
 
 
 @dataclass
@@ -444,7 +444,8 @@ class _Feeder(threading.Thread):
                 return None
             some, n = item
             self._lying -= n
-            if self._waiting and 2 * self._lying <= self._most():
+            # Late, and then much: a batch begun while others render has fewer cores to its end.
+            if self._waiting and self._lying <= max(self._batch, self._most() // 8):
                 self._waiting = False
                 self._change.notify()
             return some

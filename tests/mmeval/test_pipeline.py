@@ -319,7 +319,7 @@ def test_a_model_elsewhere_leaves_all_cores_to_the_renderer(
 
 
 @pytest.mark.parametrize(
-    ("room", "batches"), [(1 << 28, 8), (1, 2)], ids=["small pictures", "large pictures"]
+    ("room", "batches"), [(1 << 28, 16), (1, 2)], ids=["small pictures", "large pictures"]
 )
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_model_is_not_fed_much_faster_than_it_answers(
@@ -349,7 +349,7 @@ def test_the_model_is_not_fed_much_faster_than_it_answers(
         patch.setattr(Renderer, "render", counted)
         patch.setattr(pipeline, "_threads", lambda: threads)
         patch.setattr(pipeline, "_AHEAD_BYTES", room)
-        evaluate(make_questions(40), tmp_path / "run", Slow(), conditions=["clean"])
+        evaluate(make_questions(80), tmp_path / "run", Slow(), conditions=["clean"])
     # What lies ready, one picture in the model's hands, and waiting to be put one picture, or what
     # is handed to a thread at once.
     waiting = 1 if threads == 1 else Slow.batch_size
