@@ -396,7 +396,7 @@ def _why_not(words: list[str], body: str) -> str | None:
         return "has more than one clause or part"
     inside = words[1:]
     # What the patterns below name themselves.
-    if words[0].lower() in ("has", "have") and "been" in inside:
+    if words and words[0].lower() in ("has", "have") and "been" in inside:
         inside = [word for word in inside if word != "been"]
     lower = {word.lower() for word in inside}
     for reason, listed in _REFUSED_WORDS.items():

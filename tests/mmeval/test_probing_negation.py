@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmeval.probing import Refused, negate
@@ -141,6 +141,7 @@ WORDS = [
     st.sampled_from(["?", "", "."]),
     st.booleans(),
 )
+@example(["is"], "?", True)
 def test_whatever_the_words_a_negation_reads_back_or_is_refused(
     words: list[str], mark: str, choice: bool
 ) -> None:
