@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from mmeval.scoring.extraction import Claim, Extraction, agree, shifted
+from mmeval.scoring.lazy import lazy
 from mmeval.scoring.normalize import normalize
 from mmeval.scoring.plain_text import (
     HEAD,
@@ -124,7 +125,7 @@ def _passage(visible: str, start: int, end: int, read: Callable[[str], Extractio
 #: Reasons behind which there may be a refusal.
 _UNDECIDED = frozenset({"no answer found", "denied", "hedged", "no as a determiner"})
 
-_OPEN_LEAD = re.compile(
+_OPEN_LEAD = lazy(
     rf"\s*(?:the\s+|la\s+|die\s+)?(?:final\s+|correct\s+)?{HEAD}\s*(?:(?:is|es|est|ist|è|é)\b|是|为|은|는|[:=])\s*:?\s*",
     re.IGNORECASE,
 )

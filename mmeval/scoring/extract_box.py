@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from mmeval.scoring.extract_number import decimal_text
 from mmeval.scoring.extraction import Extraction
+from mmeval.scoring.lazy import lazy
 
 __all__ = ["read_box"]
 
@@ -14,18 +15,18 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?![\w.]*\w)"
 _N = rf"\s*({_NUMBER})\s*%?\s*"
 _AND = r"\s*(?:,|;|-|–|to|and)?\s*"
 # "[12, 30, 25, 41]", "(12 30 25 41)", "[[12, 30, 25, 41]]"
-_BRACKETS = re.compile(rf"[\[(]{_N}[,;\s]{_N}[,;\s]{_N}[,;\s]{_N}[\])]")
+_BRACKETS = lazy(rf"[\[(]{_N}[,;\s]{_N}[,;\s]{_N}[,;\s]{_N}[\])]")
 # "(12, 30), (25, 41)", "[[12, 30], [25, 41]]"
-_CORNERS = re.compile(rf"[\[(]{_N}[,;\s]{_N}[\])]{_AND}[\[(]{_N}[,;\s]{_N}[\])]", re.IGNORECASE)
-_POINT = re.compile(rf"[\[(]{_N}[,;\s]{_N}[\])]")
+_CORNERS = lazy(rf"[\[(]{_N}[,;\s]{_N}[\])]{_AND}[\[(]{_N}[,;\s]{_N}[\])]", re.IGNORECASE)
+_POINT = lazy(rf"[\[(]{_N}[,;\s]{_N}[\])]")
 # Nothing but four numbers, after "answer:" or a tag at most.
-_FOUR = re.compile(
+_FOUR = lazy(
     rf"\W*(?:[A-Za-z_ ]{{0,30}}[:=]\s*)?(?<![\w.-]){_N}[,;\s]{_N}[,;\s]{_N}[,;\s]{_N}[^\w]*"
 )
 _NAMES = (
     r"x_?1|x_?min|xmin|left|x_?2|x_?max|xmax|right|y_?1|y_?min|ymin|top|y_?2|y_?max|ymax|bottom"
 )
-_NAMED = re.compile(
+_NAMED = lazy(
     rf"(?<![A-Za-z])(?P<name>{_NAMES}|x 1|x 2|y 1|y 2|x min|y min|x max|y max)\"?\s*[:=]{_N}",
     re.IGNORECASE,
 )
@@ -35,12 +36,10 @@ _CORNER = {
     **dict.fromkeys(("x2", "xmax", "right"), 2),
     **dict.fromkeys(("y2", "ymax", "bottom"), 3),
 }
-_SIZE = re.compile(
+_SIZE = lazy(
     r"\b(?:width|height|[wh]\s*[:=]|cent(?:er|re)|radius|cx|cy|xywh)\b|\b[wh]\s*[:=]", re.IGNORECASE
 )
-_NOT = re.compile(
-    r"(?:\bnot|n't|\brather\s+than|\binstead\s+of)\s+(?:at\s+|in\s+)?$", re.IGNORECASE
-)
+_NOT = lazy(r"(?:\bnot|n't|\brather\s+than|\binstead\s+of)\s+(?:at\s+|in\s+)?$", re.IGNORECASE)
 
 _Box = tuple[tuple[Decimal, ...], tuple[int, int]]
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from mmeval.scoring.extract_yes_no import polarity, read_yes_no
 from mmeval.scoring.extraction import Claim, Extraction, agree
+from mmeval.scoring.lazy import lazy
 from mmeval.scoring.normalize import normalize
 from mmeval.scoring.plain_text import (
     ADVERB,
@@ -168,7 +169,7 @@ _RIGHT = (
     r"(?:answer|option|choice|diagnosis))\b"
 )
 _STATED = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    lazy(pattern, re.IGNORECASE)
     for pattern in (
         # "The answer to this question is B", "Answer: B", "the best option is probably (B)"
         rf"{HEAD}(?:(?!\b(?:not|wrong|incorrect|never)\b|不|非|没|아니)[^.,;:=?!\n]){{0,50}}?"
@@ -196,41 +197,41 @@ _CONNECTIVE = (
     r"|justification|porque|parce|car|weil|perché|pois"
 )
 # After a bare letter only these show that it is not a word of the sentence.
-LETTER_ENDS = re.compile(
+LETTER_ENDS = lazy(
     rf"\s*(?:$|[.,;:!?)\]&|\n(])|\s*/\s*(?=\(?[A-Z]\b)|\s+(?:{_CONNECTIVE})\b|\s+[-–—]\s"
     r"|\s*(?-i:[、\u3040-\u30ff\u4e00-\u9fff가-힣])",
     re.IGNORECASE,
 )
-_SPECIES = re.compile(r"\s?[.\-–—:]\s(?=(?P<word>[a-zà-ÿ]\w*))")
-_FUNCTION_WORD = re.compile(
+_SPECIES = lazy(r"\s?[.\-–—:]\s(?=(?P<word>[a-zà-ÿ]\w*))")
+_FUNCTION_WORD = lazy(
     r"(?:the|this|that|there|these|because|since|it|its|as|an?|in|on|no|not|is|based|due|given"
     r"|which|and|or|but|so|both|all|none|only|with|here|if|el|la|le|il|der|die|das)\b",
     re.IGNORECASE,
 )
-_OTHER_LETTER = re.compile(
+_OTHER_LETTER = lazy(
     r"\s*[)\]]?\s*(?:,|/|&|\||、|和|与|或|또는|혹은|\bor\b|\band\b|,\s*or\b|,\s*and\b)\s*(?:option\s+)?"
     r"[(\[]?\s*([B-HJ-Z](?![A-Za-z0-9_'])|[AI](?![A-Za-z0-9_']|\s+[a-z]))"
 )
 _SUFFIX = r"(?:选项|選項|项|項|번|입니다|이다|임|です|是正确的|正确)?"
-_WHOLE_LETTER = re.compile(
+_WHOLE_LETTER = lazy(
     rf"\W*+(?:{ADVERB}(?:the\s+)?(?:option|choice|answer|letter|opci[oó]n|选项|答案|정답)?(?:\b|(?<=\W)))"
     rf"\W*+{_LETTER}\s*{_SUFFIX}{_SUFFIX}[^\w?]*+",
     re.IGNORECASE,
 )
-_LEADING_LETTER = re.compile(
+_LEADING_LETTER = lazy(
     r"\s*(?:(?:option|choice)\s+)?[(\[]?(?P<letter>[A-Za-z])\s*"
     r"(?:[)\]]|[.:](?=\s|$)|[,;|&]|/(?=\s?\(?[A-Z]\b)|\s[-–—]\s|\n|(?=\s\()"
     r"|(?=[、和或])|(?=\s(?:because|since|as|due|based|given|rather|not|instead|over|or|and)\b))"
 )
-_BARE_LINE = re.compile(r"\W*?[(\[]?(?P<letter>[A-Za-z])[)\].]?[ ]*\n")
-_LABEL = re.compile(r"(?<![A-Za-z0-9_'.])[(\[]?(?P<letter>[A-Z])[)\].:](?=\s|$)")
-_CONTRAST = re.compile(
+_BARE_LINE = lazy(r"\W*?[(\[]?(?P<letter>[A-Za-z])[)\].]?[ ]*\n")
+_LABEL = lazy(r"(?<![A-Za-z0-9_'.])[(\[]?(?P<letter>[A-Z])[)\].:](?=\s|$)")
+_CONTRAST = lazy(
     r"(?:\bnot\s+(?:option\s+)?\(?[A-Z]\)?\s*,?\s+but\s+(?:rather\s+)?(?:option\s+)?"
     r"|不是\s*[A-Z]\s*,?\s*而?是\s*)"
     r"\(?(?P<letter>[A-Z])(?![A-Za-z0-9_'])",
     re.IGNORECASE,
 )
-_REJECTED = re.compile(
+_REJECTED = lazy(
     r"\s*[)\].:]?\s*(?:[-–—]\s*)?(?:(?:this|it|that|which|option)\s+)?"
     r"(?:(?:is|was|are|were|seems|has\s+been|have\s+been|can\s+be|would\s+be|does)\s*)?"
     r"(?:\b(?:also|clearly|definitely|probably|both|all)\s+)?"
@@ -238,7 +239,7 @@ _REJECTED = re.compile(
     r"|less\s+likely|implausible|seen\s+nowhere)\b|n't\b|不|错|아니|아닙|[이가]\s*아니|[이가]\s*아닙)",
     re.IGNORECASE,
 )
-CONDITION = re.compile(r"\b(?:if|unless|assuming|provided)\b|\?|吗|嗎|까\?", re.IGNORECASE)
+CONDITION = lazy(r"\b(?:if|unless|assuming|provided)\b|\?|吗|嗎|까\?", re.IGNORECASE)
 
 
 def rejected(text: str, end: int, options: Options, letter: str) -> bool:
@@ -329,9 +330,7 @@ def labelled_options(text: str, options: Options) -> Iterator[Claim]:
             yield Claim(letter, (found.start("letter"), end))
 
 
-_OWN_LABEL = re.compile(
-    r"(?<![A-Za-z0-9_'])[(\[]?(?P<letter>[A-Za-z])\s*(?:[)\].:]|\s[-–—]\s|\s*\()\s*"
-)
+_OWN_LABEL = lazy(r"(?<![A-Za-z0-9_'])[(\[]?(?P<letter>[A-Za-z])\s*(?:[)\].:]|\s[-–—]\s|\s*\()\s*")
 
 
 def _lone_letters(text: str, options: Options) -> Iterator[Claim]:
@@ -446,7 +445,7 @@ def _outermost(mentions: Iterable[Claim]) -> list[Claim]:
     return kept
 
 
-_LEAD = re.compile(
+_LEAD = lazy(
     rf"{HEAD}(?:(?!\b(?:not|wrong|incorrect|never)\b|不|非|没)[^.,;:=?!\n]){{0,50}}?{IS}\s*[:=]?\s*"
     rf"{ADVERB}(?:an?\s+|the\s+|la\s+|el\s+)?",
     re.IGNORECASE,

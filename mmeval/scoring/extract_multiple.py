@@ -15,6 +15,7 @@ from mmeval.scoring.extract_choice import (
     rejected,
 )
 from mmeval.scoring.extraction import Claim, Extraction
+from mmeval.scoring.lazy import lazy
 from mmeval.scoring.plain_text import (
     CLAUSE_END,
     IS,
@@ -37,12 +38,12 @@ _PLURAL = (
     r"(?:\b(?:answers?|options?|choices?|letters?|statements?|respuestas?|réponses?|antworten"
     r"|antwort|risposte|risposta|respostas?)\b|答案|选项|정답|답)"
 )
-_WHOLE_LIST = re.compile(
+_WHOLE_LIST = lazy(
     rf"\W*+(?:(?:only|both|just)\s+|{_PLURAL}\W*+)?{_LIST}\s*(?:입니다|only)?[^\w?]*+",
     re.IGNORECASE,
 )
 _STATED_LISTS = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    lazy(pattern, re.IGNORECASE)
     for pattern in (
         rf"{_PLURAL}(?:(?!\b(?:not|wrong|incorrect|never)\b|不|非|没)[^.,;:=?!\n]){{0,50}}?"
         rf"(?:\bare\b|\bson\b|\bsont\b|\bsind\b|\bsono\b|\bsão\b|{IS})\s*[:=]?\s*(?:both\s+)?{_LIST}",

@@ -9,6 +9,7 @@ from decimal import Context, Decimal
 from itertools import islice
 
 from mmeval.scoring.extraction import MOST, Claim, Extraction, agree
+from mmeval.scoring.lazy import lazy
 from mmeval.scoring.plain_text import (
     CLAUSE_END,
     HEAD,
@@ -77,23 +78,23 @@ _ABOUT = (
 )
 _BARE = rf"(?P<sign>[-+])?(?P<token>{_DECIMAL}){_POWER}"
 _FRACTION = r"\\[dt]?frac\s*(?P<top>\d{1,6})\s+(?P<bottom>\d{1,6})"
-_NUMBER = re.compile(
+_NUMBER = lazy(
     rf"(?<![^\W\u3040-\u9fff가-힣])(?<![.,/^<>≤≥])(?<![A-Za-z]-)(?:{_FRACTION}|{_BARE}"
     rf"(?:(?P<vulgar>\s?[½⅓⅔¼¾⅕⅛])|(?P<slash>\s?/\s?\d+(?![\d]*[/.\d]))|(?P<mixed>\s\d{{1,3}}/\d{{1,3}}))?"
     rf"|(?P<part>[½⅓⅔¼¾⅕⅛])){_UNIT}",
 )
-_WORD_NUMBER = re.compile(
+_WORD_NUMBER = lazy(
     rf"(?<![^\W_])(?<![-'])(?P<word>{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
     r"(?![^\W_]|[-'])",
     re.IGNORECASE,
 )
-_CJK_COUNT = re.compile(r"(?P<word>[零一二三四五六七八九十两])(?=[个枚处张节条根])")
-_RANGE = re.compile(
+_CJK_COUNT = lazy(r"(?P<word>[零一二三四五六七八九十两])(?=[个枚处张节条根])")
+_RANGE = lazy(
     rf"\d\s*(?![eE][-+]?\d)(?:[%a-zA-Zµ²³]{{1,4}}\s*)?(?:-|–|—|\bto\b|\bbis\b|至|到|~|∼)\s*[-+]?\.?\d|\bbetween\s+{_ABOUT}\s*[-+]?\.?\d"
     r"|\bentre\s+[-+]?\.?\d|\bzwischen\s+[-+]?\.?\d",
     re.IGNORECASE,
 )
-_BOUND_BEFORE = re.compile(
+_BOUND_BEFORE = lazy(
     r"(?:\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger|longer|shorter|older|younger)"
     r"\s+than(?:\s+or\s+equal\s+to)?|\bat\s+(?:least|most)|\bup\s+to|\bover|\bunder|\babove|\bbelow"
     r"|\bexceed(?:s|ing)?|\bmin(?:imum|\.)?(?:\s+of)?|\bmax(?:imum|\.)?(?:\s+of)?|[<>≤≥]=?|大于|小于"
@@ -101,23 +102,23 @@ _BOUND_BEFORE = re.compile(
     r"\s*(?:about|approximately)?\s*$",
     re.IGNORECASE,
 )
-_BOUND_AFTER = re.compile(
+_BOUND_AFTER = lazy(
     r"\s*(?:\+(?!\s*\d|/)|or\s+(?:more|less|fewer|greater|higher|lower|larger|smaller|above|below)\b"
     r"|and\s+(?:above|below|over|under)\b|以上|以下|이상|이하|미만|초과)",
     re.IGNORECASE,
 )
-_OTHER_BEFORE = re.compile(
+_OTHER_BEFORE = lazy(
     r"(?:\bnot|n't|\brather\s+than|\binstead\s+of|\bnever|\bwithout|不是|而非)\s*(?:be\s+)?(?:an?\s+)?"
     r"(?:about|approximately|exactly)?\s*$",
     re.IGNORECASE,
 )
 # "In image 2" numbers an image; it measures nothing.
-_REFERENCE = re.compile(
+_REFERENCE = lazy(
     r"\b(?:image|figure|fig\.?|slice|step|question|option|panel|series|case|frame|page|table|section"
     r"|ref(?:erence)?|number|no\.?|type|grade|stage|level|class|zone|segment|lead|phase|图|第)\s*#?\s*$",
     re.IGNORECASE,
 )
-_PLUS_MINUS = re.compile(r"(?:±|\+\s?/\s?-?|\\pm)\s*[-\d.]$")
+_PLUS_MINUS = lazy(r"(?:±|\+\s?/\s?-?|\\pm)\s*[-\d.]$")
 
 
 @dataclass(frozen=True)
@@ -243,12 +244,12 @@ def _mentions(text: str) -> Iterator[_Mention]:
             yield _Mention(value, found.span(), "bound" if bound else "number word")
 
 
-_LEAD = re.compile(
+_LEAD = lazy(
     rf"(?:{HEAD}|\b(?:result|value|total|estimate)\b|结果)(?:(?!\bnot\b|不|非)[^.,;:=?!\n]){{0,50}}?{IS}\s*[:=]?\s*"
     rf"{_ABOUT}\s*(?:an?\s+|the\s+)?",
     re.IGNORECASE,
 )
-_WHOLE_LEAD = re.compile(
+_WHOLE_LEAD = lazy(
     rf"\W*?(?:(?:it|this|that)(?:'s|\s+is)\s+)?{_ABOUT}\W*?(?=[-+.]?\d|\\|[^\W\d]|[½⅓⅔¼¾⅕⅛])",
     re.IGNORECASE,
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from mmeval.scoring.extraction import Claim, Extraction, agree
+from mmeval.scoring.lazy import lazy
 from mmeval.scoring.normalize import normalize
 from mmeval.scoring.plain_text import (
     ADVERB,
@@ -91,7 +92,7 @@ def polarity(text: str) -> str | None:
 _ENDS = r"\s*(?:$|[.,;:!(\n)\]–—|])|\s+-\s"
 _LEADS = r"(?:(?:so|and|and so|therefore|thus|overall|hence|in conclusion|in summary)\s*,?\s+)?"
 _STATED = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    lazy(pattern, re.IGNORECASE)
     for pattern in (
         rf"{HEAD}(?:(?!\bnot\b|不|非|没)[^.,;:=?!\n]){{0,50}}?{IS}\s*[:=]?\s*{ADVERB}[\[(]?\s*{_SAID}"
         rf"(?={_ENDS}|\s+(?:because|since|as|due|there|it|this)\b)",
@@ -101,19 +102,19 @@ _STATED = tuple(
 )
 # "No." and "No, ..." answer; the "No" of "No effusion is seen" only describes, and answers a
 # negated question with yes.
-_OPENING = re.compile(
+_OPENING = lazy(
     rf"(?:^|[.!?\n:])\s*(?:[-•]\s+)?[\[(]?\s*{_LEADS}{ADVERB}{_POLAR}"
     rf"(?=(?P<ends>{_ENDS})|\s+(?:there|it|this|the|that|i)\b)",
     re.IGNORECASE,
 )
 _ENGLISH = ("yes", "no", "yeah", "yep", "nope")
-_BOTH = re.compile(r"\byes\W*(?:or|and|/)\W*no\b|\bno\W*(?:or|and|/)\W*yes\b|是或否", re.IGNORECASE)
-_WHOLE = re.compile(rf"\W*+{ADVERB}{_POLAR}[^\w?]*+", re.IGNORECASE)
-_ASIDE = re.compile(
+_BOTH = lazy(r"\byes\W*(?:or|and|/)\W*no\b|\bno\W*(?:or|and|/)\W*yes\b|是或否", re.IGNORECASE)
+_WHOLE = lazy(rf"\W*+{ADVERB}{_POLAR}[^\w?]*+", re.IGNORECASE)
+_ASIDE = lazy(
     rf"(?:[.,;:!?\n]|\b(?:but|or|and|aber|pero|mais|ma|mas)\b)(?:\s*\b(?:but|aber|pero|mais|ma|mas)\b)?\s*{_POLAR}\s*(?=[.,;:!?\n]|$)",
     re.IGNORECASE,
 )
-_DETERMINER = re.compile(
+_DETERMINER = lazy(
     r"\s*(?:no|non|kein(?:e[nrms]?)?|nicht|não|没有|沒有|[无無]|未)(?![-'])", re.IGNORECASE
 )
 

@@ -12,6 +12,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mmeval.scoring.lazy import lazy
+
 __all__ = [
     "ADVERB",
     "CLAUSE_END",
@@ -40,9 +42,9 @@ __all__ = [
 _TAG = r"think|thinking|thought|thoughts|reasoning"
 _OPEN = rf"(?:<(?:{_TAG})>|\[THINK\]|◁think▷)"
 _CLOSE = rf"(?:</(?:{_TAG})>|\[/THINK\]|◁/think▷)"
-_THOUGHT = re.compile(rf"{_OPEN}.*?(?:(?P<closed>{_CLOSE})|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT = lazy(rf"{_OPEN}.*?(?:(?P<closed>{_CLOSE})|\Z)", re.DOTALL | re.IGNORECASE)
 # Opened by the prompt template, so that only its end is seen; or a channel before the final one.
-_END_OF_THOUGHT = re.compile(rf"{_CLOSE}|<\|channel\|>final<\|message\|>", re.IGNORECASE)
+_END_OF_THOUGHT = lazy(rf"{_CLOSE}|<\|channel\|>final<\|message\|>", re.IGNORECASE)
 
 
 def thoughts(text: str) -> tuple[list[tuple[int, int]], bool]:
@@ -79,7 +81,7 @@ def _blank(text: str) -> str:
 
 # --- Markup ---------------------------------------------------------------------------------------
 
-_MARKUP = re.compile(
+_MARKUP = lazy(
     r"""
       <\|[^|<>\n]{1,40}\|> | \[/?INST\]                           # special tokens
     | </?[A-Za-z][\w-]*>                                          # tags
@@ -142,14 +144,14 @@ _KEYS = (
     r"|réponse|antwort|risposta|resposta"
 )
 _MARKED = (
-    re.compile(
+    lazy(
         r"<(?P<tag>answer|final_answer)>(?P<inner>.*?)(?:</(?P=tag)>|\Z)", re.DOTALL | re.IGNORECASE
     ),
-    re.compile(
+    lazy(
         r"\\(?:boxed|fbox)\s*\{"
         r"(?P<inner>(?:[^{}]|\{(?:[^{}]|\{[^{}]*\}){0,200}+\}){0,400}+)\}"
     ),
-    re.compile(
+    lazy(
         rf"[\"'](?:{_KEYS})[\"']\s*:\s*"
         r"(?P<inner>\"(?:[^\"\\\n]|\\.){0,2000}\"|'[^'\n]{0,2000}'|\[[^\[\]]{0,2000}\]|[-+\w.%]+)",
         re.IGNORECASE,
@@ -183,7 +185,7 @@ ADVERB = (
     r"(?:(?:most\s+likely|likely|probably|clearly|definitely|certainly|therefore|thus|obviously)"
     r"\s+)?"
 )
-_FINAL = re.compile(
+_FINAL = lazy(
     r"(?:\bfinal\s+(?:answer|choice|decision|verdict)\b|最终答案|最終答案|최종\s*(?:정답|답변|답)"
     r"|\brespuesta\s+final\b|\bréponse\s+finale\b|\brisposta\s+finale\b|\bresposta\s+final\b)"
     rf"(?:\s*{IS}\s*:?\s*|\s*\n\s*)",
@@ -207,14 +209,14 @@ def final_passage(text: str) -> list[tuple[int, int]]:
 
 # --- Clauses: what a word is said about -----------------------------------------------------------
 
-CLAUSE_END = re.compile(
+CLAUSE_END = lazy(
     r"[.,;:!?\n](?!\d)|(?<!thing )(?<!all )\bbut\b"
     r"|\b(?:however|although|though|while|whereas)\b|但是?|而是",
     re.IGNORECASE,
 )
-SENTENCE_END = re.compile(r"[.!?\n](?!\d)")
-_NO_DOUBT = re.compile(r"\b(?:no|without(?:\s+a)?)\s+doubt\b|\bnot\s+only\b", re.IGNORECASE)
-NEGATION = re.compile(
+SENTENCE_END = lazy(r"[.!?\n](?!\d)")
+_NO_DOUBT = lazy(r"\b(?:no|without(?:\s+a)?)\s+doubt\b|\bnot\s+only\b", re.IGNORECASE)
+NEGATION = lazy(
     r"\b(?:not|no|never|neither|nor|without|cannot|none|absent|absence|unlikely|negative"
     r"|exclud(?:e[sd]?|ing)|rul(?:e[sd]?|ing)[- ]out|r/o|rather\s+than|instead\s+of"
     r"|as\s+opposed\s+to"
@@ -225,13 +227,13 @@ NEGATION = re.compile(
     r"|ningun[ao]?|ningún)\b|\bnon\b(?!-)|n't\b|不|没|沒|[无無]|未|非(?!常)|否|排除|아니|않|없|못",
     re.IGNORECASE,
 )
-_NEGATION_AFTER = re.compile(
+_NEGATION_AFTER = lazy(
     r"\b(?:not|never|absent|unlikely|(?<!be )excluded|ruled\s+out|wrong|incorrect|no|resolved"
     r"|less\s+likely|nicht|ausgeschlossen|ausente|assente)\b"
     r"|n't\b|不|没有?|沒|[无無]|未|排除|아니|아닙|않|없",
     re.IGNORECASE,
 )
-HEDGE = re.compile(
+HEDGE = lazy(
     r"\b(?:may|might|could|possibl[ey]|possibility|perhaps|maybe|either|whether|if|uncertain"
     r"|unclear|unsure|unable|cannot|suspicious|suspected|suspicion|differential|versus|vs|query"
     r"|podría|posible|posiblemente|quizás?|pourrait|könnte|möglich(?:erweise)?|vielleicht"
@@ -241,13 +243,13 @@ HEDGE = re.compile(
 )
 _REACH = 400  # characters; no clause is longer, and a response without a full stop may be endless
 # Behind a comma these begin a new statement; without them it continues a list.
-_NEW_STATEMENT = re.compile(
+_NEW_STATEMENT = lazy(
     r"\b(?:is|are|was|were|has|have|had|shows?|seen|demonstrat\w+|there|it|this|that|the|which|who"
     r"|suggest\w*|so|therefore|thus|hence|consistent|with|only|just|indicat\w+|represent\w*|answer"
     r"|option|i|we|yes)\b",
     re.IGNORECASE,
 )
-_VERB = re.compile(r"\b(?:is|are|was|were|has|have|can|could|isn't|aren't|cannot)\b", re.IGNORECASE)
+_VERB = lazy(r"\b(?:is|are|was|were|has|have|can|could|isn't|aren't|cannot)\b", re.IGNORECASE)
 
 
 def before(pattern: re.Pattern[str], text: str, position: int) -> str:
@@ -280,7 +282,7 @@ def open_or_denied(lead: str) -> bool:
     return bool(NEGATION.search(lead) or HEDGE.search(lead))
 
 
-_BREAK = re.compile(
+_BREAK = lazy(
     r"[.;:!?\n](?!\d)|\b(?:but|however|although|though|while|whereas|so|therefore)\b|但是?|而是",
     re.IGNORECASE,
 )
@@ -335,7 +337,7 @@ _TELL = (
     r"|judg|conclude|decid|make\s+(?:a|an|any|medical|out|such)|be\s+(?:sure|certain)"
     r"|see\s+(?:the|this|an?|any|your)\s+(?:image|picture|photo|scan|x-?ray|attach))\w*"
 )
-_REFUSAL = re.compile(
+_REFUSAL = lazy(
     rf"\b(?:can(?:'t|\s?not)|couldn't|could\s+not|unable\s+to|not\s+able\s+to|(?:not|im)\s?possible"
     rf"\s+to|won't|will\s+not)\s+(?:\w+ly\s+)?{_TELL}"
     r"|\bas\s+an?\s+(?:AI|artificial|(?:large\s+)?language)\b"

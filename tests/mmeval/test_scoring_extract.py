@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from mmeval.schema import Sample
 from mmeval.scoring import Extraction, extract
 from mmeval.scoring.extract import KINDS, is_refusal
+from mmeval.scoring.lazy import _Lazy
 from mmeval.scoring.normalize import number_within, parse_box
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -343,3 +345,20 @@ def test_a_model_that_never_stops_is_read_like_one_that_does(kind: str, length: 
         )
 
         assert (endless.value is None, endless.rule) == (short.value is None, short.rule), piece
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "_box", "_choice", "_multiple", "_number", "_yes_no"],
+)
+def test_every_pattern_that_is_compiled_late_compiles(name: str) -> None:
+    module = importlib.import_module(f"mmeval.scoring.extract{name}")
+    values = (
+        each
+        for value in vars(module).values()
+        for each in (value if isinstance(value, tuple) else [value])
+    )
+    late = [each for each in values if isinstance(each, _Lazy)]
+
+    assert late
+    assert all(each.groups >= 0 for each in late)
