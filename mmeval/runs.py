@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -249,22 +250,24 @@ def environment(plan: Plan, out: Path) -> dict[str, Any]:
         plan: What is asked.
         out: The run directory; it holds the plan's samples already.
     """
-    versions = {"python": platform.python_version(), "mmeval": mmeval.__version__}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return {
-        "schema": 1,
-        "versions": versions,
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "accelerators": _accelerators(),
-        "model": dict(plan.identity),
-        "data_sha256": plan.data_fingerprint(out / "samples.jsonl"),
-        "git_revision": _git_revision(),
-    }
+    with ThreadPoolExecutor(1) as aside:  # git is another process: it needs not be waited for
+        revision = aside.submit(_git_revision)
+        versions = {"python": platform.python_version(), "mmeval": mmeval.__version__}
+        for package in _PACKAGES:
+            try:
+                versions[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                versions[package] = "absent"
+        return {
+            "schema": 1,
+            "versions": versions,
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "accelerators": _accelerators(),
+            "model": dict(plan.identity),
+            "data_sha256": plan.data_fingerprint(out / "samples.jsonl"),
+            "git_revision": revision.result(),
+        }
 
 
 def _accelerators() -> list[str]:

@@ -356,8 +356,7 @@ class Condition:
     @property
     def severity(self) -> float:
         """0 for ``clean``, the largest severity of a chain; an int where it is whole."""
-        largest = max((float(text.rsplit(":", 1)[1]) for text, _ in self.degradations), default=0.0)
-        return int(largest) if largest.is_integer() else largest
+        return _severity(self.name)
 
 
 class _ReadCondition(NamedTuple):
@@ -392,6 +391,13 @@ def _read_condition(name: str) -> _ReadCondition:
         names.append(bare if images == "all" else f"{bare}[{images}]")
     degradation = "+".join(names) if steps else None
     return _ReadCondition(tuple(steps), changes["control"], changes["variant"], degradation)
+
+
+@functools.lru_cache(maxsize=4096)  # asked for every answer
+def _severity(name: str) -> float:
+    steps = _read_condition(name).degradations
+    largest = max((float(text.rsplit(":", 1)[1]) for text, _ in steps), default=0.0)
+    return int(largest) if largest.is_integer() else largest
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -260,6 +260,7 @@ class Answers:
         self.damaged: list[int] = []
         self.whole = 0
         self._rows, self._keys = _Table(), _Table()
+        self._any = False
         self._file: IO[bytes] | None = None
         if path.exists():
             self._scan()
@@ -280,13 +281,14 @@ class Answers:
 
     def add(self, row: Row, offset: int, *, ok: bool) -> None:
         """Notes that the line at `offset` answers `row`; `ok` unless it is an error."""
+        self._any = True
         place = offset << 1 | ok
         self._rows.add(_digest(row), place)
         self._keys.add(_key_digest(row.key), place | _OK if ok else place)
 
     def state(self, row: Row) -> bool | None:
         """Whether the last answer to a row is one; False for an error, None without any."""
-        place = self._rows.find(_digest(row))
+        place = self._rows.find(_digest(row)) if self._any else None
         return None if place is None else bool(place & 1)
 
     def to_row(self, row: Row) -> Response | None:
@@ -299,7 +301,7 @@ class Answers:
 
     def has_key(self, key: str) -> bool:
         """Whether there is an answer to this recipe that is no error."""
-        place = self._keys.find(_key_digest(key))
+        place = self._keys.find(_key_digest(key)) if self._any else None
         return place is not None and bool(place & 1)
 
     def _read(self, place: int | None) -> Response | None:
@@ -485,7 +487,8 @@ class Store:
             self._end += len(line)
             kept -= len(line)
         self._check()
-        self._written.set()
+        if not self._written.is_set():  # setting it takes longer
+            self._written.set()
         if self._syncer is None:
             self._sync()
 

@@ -324,9 +324,11 @@ class _Worker:
 
 
 def _request(planned: Planned, images: Sequence[npt.NDArray[np.uint8]] = ()) -> Request:
+    # Its own: the plan shares them among conditions, and a model may change what it is given.
+    messages = ({**each, "content": [*map(dict, each["content"])]} for each in planned.messages)
     return Request(
         *planned.row[:5],
-        planned.messages,
+        tuple(messages),
         tuple(images),
         planned.candidates,
         planned.max_new_tokens,
@@ -354,7 +356,8 @@ class _Feeder(threading.Thread):
         self._batch = batch
         #: Some requests, and how many they are; None at the end.
         self._ready: deque[tuple[_Some, int] | None] = deque()
-        self._lying = 0
+        self._lying = self._taken = 0
+        self._full_since: int | None = None
         self._change = threading.Condition()
         self._largest = 0
         self._waiting = self._done = False
@@ -412,6 +415,10 @@ class _Feeder(threading.Thread):
         rendered = self._last is None or self._last.done()
         return rendered and (self._waiting or self._done)
 
+    def _enough(self) -> int:
+        """Requests that suffice to rest."""
+        return max(2 * self._batch, self._most() * 5 // 8)
+
     def _most(self) -> int:
         """Requests that may lie ready."""
         if not self._largest:  # how much memory they take is not known yet
@@ -420,11 +427,17 @@ class _Feeder(threading.Thread):
 
     def _wait_for_room(self, n: int) -> None:
         with self._change:
-            if self._lying + n > self._most():
-                self._waiting = True
-                while self._waiting and not self.stop.is_set():
-                    self._change.wait(0.1)  # stop may be set by a signal, which wakes nobody
-                self._waiting = False
+            if self._lying + n <= self._enough():
+                return
+            if self._full_since is None:
+                self._full_since = self._taken
+            if self._taken == self._full_since and self._lying + n <= self._most():
+                return  # the batch under way does without our cores to its end: go on till then
+            self._waiting = True
+            while self._waiting and not self.stop.is_set():
+                self._change.wait(0.1)  # stop may be set by a signal, which wakes nobody
+            self._waiting = False
+            self._full_since = None
 
     def _put(self, some: _Some | None, n: int) -> None:
         with self._change:
@@ -444,6 +457,7 @@ class _Feeder(threading.Thread):
                 return None
             some, n = item
             self._lying -= n
+            self._taken += 1
             # Late, and then much: a batch begun while others render has fewer cores to its end.
             if self._waiting and self._lying <= max(self._batch, self._most() // 8):
                 self._waiting = False

@@ -45,6 +45,10 @@ VERBALIZED_TOKENS = 16
 POOL = 64
 
 
+#: Messages of first turns, by sample and whether a confidence is asked for.
+_Said = dict[tuple[str, bool], tuple[Mapping[str, Any], ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One question to be asked.
@@ -131,13 +135,16 @@ class Plan:
             for sample in benchmark.samples[: self.config.limit]:
                 groups.setdefault(tuple(i.key for i in sample.images), []).append(sample)
             for group in groups.values():
+                said: _Said = {}
                 for condition in self.conditions:
                     for sample in group:
                         turned = self._turned(benchmark, sample, condition)
                         if turned is None or not self._applies(condition, turned):
                             self.skipped[condition.name] += 1
                             continue
-                        yield from self._questions(benchmark, turned, condition)
+                        # Most conditions leave the question as it is.
+                        same = said if turned is sample else {}
+                        yield from self._questions(benchmark, turned, condition, same)
 
     def one(self, benchmark: Benchmark, sample: Sample, condition: Condition) -> Planned | None:
         """Returns the question behind an answer; None where the condition leaves it out.
@@ -150,7 +157,7 @@ class Plan:
         two = self.protocols[benchmark.name].follow_up is not None
         known = (benchmark.name, sample.id, condition.name) in self.first
         return self._planned(
-            benchmark, turned, condition, "turn" if two and not known else "answer", 0
+            benchmark, turned, condition, "turn" if two and not known else "answer", 0, {}
         )
 
     def _turned(self, benchmark: Benchmark, sample: Sample, condition: Condition) -> Sample | None:
@@ -190,23 +197,23 @@ class Plan:
         return None
 
     def _questions(
-        self, benchmark: Benchmark, sample: Sample, condition: Condition
+        self, benchmark: Benchmark, sample: Sample, condition: Condition, said: _Said
     ) -> Iterator[Planned]:
         """Everything that is asked of a sample: the answer, and what its confidence takes."""
         protocol = self.protocols[benchmark.name]
         if protocol.follow_up is not None:
-            yield self._planned(benchmark, sample, condition, "turn", 0)
+            yield self._planned(benchmark, sample, condition, "turn", 0, said)
             if (benchmark.name, sample.id, condition.name) in self.first:
-                yield self._planned(benchmark, sample, condition, "answer", 0)
+                yield self._planned(benchmark, sample, condition, "answer", 0, said)
             else:
                 self.waiting += 1
             return
-        yield self._planned(benchmark, sample, condition, "answer", 0)
+        yield self._planned(benchmark, sample, condition, "answer", 0, said)
         if "voting" in self.config.confidence and len(sample.candidates) > 1:
             for trial in range(self.config.trials):
-                yield self._planned(benchmark, sample, condition, "vote", trial)
+                yield self._planned(benchmark, sample, condition, "vote", trial, said)
         if "verbalized" in self.config.confidence:
-            yield self._planned(benchmark, sample, condition, "verbalized", 0)
+            yield self._planned(benchmark, sample, condition, "verbalized", 0, said)
 
     def _applies(self, condition: Condition, sample: Sample) -> bool:
         """A degradation is asked only where it makes sense for every image it is done to.
@@ -280,6 +287,7 @@ class Plan:
         condition: Condition,
         purpose: str,
         trial: int,
+        said: _Said,
     ) -> Planned:
         config = self.config
         protocol = self.protocols[benchmark.name]
@@ -290,14 +298,17 @@ class Plan:
             first = self.first[benchmark.name, sample.id, condition.name]
             if first.status != "ok":
                 problem = problem or f"its first turn has no answer ({first.error or first.status})"
-        messages: tuple[Mapping[str, Any], ...] = ()
-        if sample.invalid is None:
+        known = (sample.id, verbalized)
+        messages = said.get(known, ()) if first is None else ()
+        if sample.invalid is None and not messages:
             messages = protocol.messages(
                 sample,
                 verbalized=verbalized,
                 label=config.image_labels,
                 first=None if first is None else first.text,
             )
+            if first is None:
+                said[known] = messages
         candidates = sample.candidates if "option" in config.confidence else ()
         candidates = candidates if purpose == "answer" else ()
         temperature = config.vote_temperature if purpose == "vote" else config.temperature
