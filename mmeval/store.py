@@ -464,6 +464,14 @@ class Store:
             self._lock.close()
         self._file = self._lock = None
 
+    def forget(self) -> None:
+        """Lets go of the files in a process that was forked, else it would hold the lock, too."""
+        if self._lock is not None:
+            self._lock.close()
+        if self._file is not None:
+            os.close(self._file)
+        self._lock = self._file = None
+
     def append(self, batch: Iterable[Response]) -> None:
         """Appends responses. They survive the process from now on, the machine after `sync_s`.
 

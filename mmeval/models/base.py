@@ -22,7 +22,9 @@ class Model(Protocol):
     A backend that takes more than two batches before it answers says how many requests in
     ``in_flight``. One that sends pixels to another machine has ``remote = True``; images that bear
     text or are marked so are then refused, unless it has ``allow_burned_in = True``
-    (`mmeval.privacy`).
+    (`mmeval.privacy`). One that computes in this process names the kind of device in
+    ``computes_on``, such as ``cuda``; pictures are then made in a process beside it, forked from
+    this one, and beside a ``cpu`` in the gaps that the model leaves.
     """
 
     identity: Mapping[str, Any]

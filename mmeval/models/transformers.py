@@ -160,6 +160,7 @@ class TransformersModel:
             self.model = self.model.to(device)
         self.model.eval()
         self.device = self.model.device
+        self.computes_on = self.device.type
         for name in ("temperature", *_SAMPLING):  # what a checkpoint suggests, a run decides
             setattr(self.model.generation_config, name, None)
         self.tokenizer = self.processor.tokenizer

@@ -7,34 +7,32 @@ Memory does not grow with the run: of a planned question one byte is kept, of an
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import hashlib
-import itertools
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 from array import array
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-import modalities
-from mmeval.errors import MmevalError, is_plain
+from mmeval.errors import MmevalError
 from mmeval.models.base import Model
 from mmeval.privacy import Guard, guard
 from mmeval.running.plan import Plan, Planned
 from mmeval.running.render import Renderer
-from mmeval.schema import Condition, ImageRef, Request, Response
+from mmeval.running.workers import Apart, Failure, Made, Workers
+from mmeval.schema import Request, Response
 from mmeval.store import Row, Store
 
 if TYPE_CHECKING:
@@ -48,8 +46,6 @@ _PATIENCE_S = 0.1
 _ANSWERED, _ASK, _COPY = range(3)
 #: Different reasons that are told apart; what else fails is counted with the last of them.
 _REASONS = 1_000
-#: Pictures that cannot be read whose reason is remembered, so that they are not tried again.
-_UNREADABLE = 16
 _MOST_THREADS = 8
 #: Questions that are handed to a thread at once, as each time takes as long as a small picture.
 _HANDED = 16
@@ -83,13 +79,6 @@ class Todo:
     def copies(self) -> bool:
         """Whether rows take the answer to an equal recipe."""
         return _COPY in self.states
-
-
-class _Failure(NamedTuple):
-    """The response to a request that could not be made, and the picture that was to blame."""
-
-    response: Response
-    image: str | None
 
 
 @dataclass
@@ -242,157 +231,62 @@ def _for_row(response: Response, row: Row) -> Response:
     return response if same else dataclasses.replace(response, **row._asdict())
 
 
-class _Worker:
-    """Renders the pictures given to it, in order; a picture is decoded once.
-
-    A failure travels as the request's error response. Where there is one worker only it has no
-    thread of its own, as handing over to it would cost more than it gains.
-    """
-
-    def __init__(
-        self, renderer: Renderer, check: Guard | None, stop: threading.Event, threaded: bool
-    ) -> None:
-        self.renderer, self.check, self.stop = renderer, check, stop
-        self._thread = ThreadPoolExecutor(1, "mmeval-render") if threaded else None
-        self._calm = False
-        self._images: tuple[ImageRef, ...] = ()
-        self._files: dict[object, Path] = {}
-        self._unreadable: OrderedDict[tuple[object, ...], str] = OrderedDict()
-
-    def hand(self, some: Sequence[Planned]) -> _Some:
-        """Has some requests made."""
-        if self._thread is not None:
-            return self._thread.submit(self._requests, some)
-        made: _Some = Future()
-        made.set_result(self._requests(some))
-        return made
-
-    def close(self, *, cancel: bool) -> None:
-        """Ends the thread once all is made, or with `cancel` once what it has begun is."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=cancel)
-
-    def _requests(self, some: Sequence[Planned]) -> list[Request | _Failure]:
-        made = []
-        for planned in some:
-            if self.stop.is_set():  # nobody will ask them
-                break
-            made.append(self.request(planned))
-        return made
-
-    def request(self, planned: Planned) -> Request | _Failure:
-        if planned.problem is not None:
-            paths = (image.path for image in planned.sample.images)
-            image = next((p for p in paths if planned.problem.startswith((p, repr(p)))), None)
-            return _Failure(Response.failed(_request(planned), planned.problem), image)
-        self._calm = self._calm or _calm()
-        images = []
-        for ref, look in zip(planned.sample.images, planned.looks, strict=True):
-            try:
-                images.append(self._picture(planned, ref, look))
-            except Exception as error:  # one bad image must not end the run
-                plain = is_plain(error)
-                reason = str(error) if plain else f"{type(error).__name__} while rendering"
-                # The path on this machine says no more than the one in the question.
-                reason = reason.removeprefix(f"{getattr(error, 'file', None)}: ")
-                if isinstance(error, modalities.ImageError):
-                    self._remember(planned, ref, reason)
-                failed = Response.failed(_request(planned), f"{ref.path}: {reason}")
-                return _Failure(failed, ref.path)
-        return _request(planned, images)
-
-    def _picture(self, planned: Planned, image: ImageRef, look: Condition) -> npt.NDArray[np.uint8]:
-        if self._unreadable:
-            known = self._unreadable.get(_reference(planned, image))
-            if known is not None:
-                raise MmevalError(known)
-        if planned.sample.images != self._images:
-            self._images = planned.sample.images
-            self._files.clear()
-        key = _reference(planned, image)  # another benchmark may have images of the same names
-        file = self._files.get(key)
-        if file is None:
-            file = self._files[key] = planned.benchmark.locate(image)
-        if self.check is not None:
-            self.renderer.check(file, image, self.check)
-        return self.renderer.render(file, image, look, planned.pool)
-
-    def _remember(self, planned: Planned, image: ImageRef, reason: str) -> None:
-        self._unreadable[_reference(planned, image)] = reason
-        if len(self._unreadable) > _UNREADABLE:
-            self._unreadable.popitem(last=False)
-
-
-def _request(planned: Planned, images: Sequence[npt.NDArray[np.uint8]] = ()) -> Request:
-    # Its own: the plan shares them among conditions, and a model may change what it is given.
-    messages = ({**each, "content": [*map(dict, each["content"])]} for each in planned.messages)
-    return Request(
-        *planned.row[:5],
-        tuple(messages),
-        tuple(images),
-        planned.candidates,
-        planned.max_new_tokens,
-        planned.temperature,
-        planned.row.purpose,
-    )
-
-
-_Some = Future[list[Request | _Failure]]
-
-
 class _Feeder(threading.Thread):
     """Has requests rendered ahead of the model, and hands them out in the plan's order.
 
-    Questions on the same pictures go to one worker, the next pictures to the next. It works ahead
-    in bursts, so that the model has all cores between them: see `resting`.
+    It works ahead in bursts, so that the model has all cores between them: see `resting`.
     """
 
     def __init__(
-        self, plan: Plan, work: Todo, renderer: Renderer, batch: int, check: Guard | None = None
+        self,
+        plan: Plan,
+        work: Todo,
+        renderer: Renderer,
+        batch: int,
+        check: Guard | None = None,
+        *,
+        forked: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(name="mmeval-plan", daemon=True)
         self.plan, self.work = plan, work
         self.stop = threading.Event()
         self._batch = batch
         #: Some requests, and how many they are; None at the end.
-        self._ready: deque[tuple[_Some, int] | None] = deque()
+        self._ready: deque[tuple[Made, int] | None] = deque()
         self._lying = self._taken = 0
         self._full_since: int | None = None
         self._change = threading.Condition()
         self._largest = 0
         self._waiting = self._done = False
-        self._last: _Some | None = None
-        threads = _threads()
-        # Each its own pictures: nothing to be locked, none decoded twice.
-        self._workers = [
-            _Worker(copy.deepcopy(renderer), check, self.stop, threads > 1) for _ in range(threads)
-        ]
+        self._last: Made | None = None
+        workers = Workers(self._to_ask(), renderer, _threads(), check, self.stop)
+        self._makers = workers if forked is None else Apart(workers, self.stop, forked)
+
+    def start(self) -> None:
+        self._makers.start()
+        super().start()
 
     def run(self) -> None:
         try:
             self._share_out()
         except Exception as error:  # raised again where it is waited for
-            failed: _Some = Future()
+            failed: Made = Future()
             failed.set_exception(error)
             self._put(failed, 0)
         finally:
             self._done = True
             self._put(None, 0)
-            for worker in self._workers:
-                worker.close(cancel=self.stop.is_set())
+            self._makers.close(cancel=self.stop.is_set())
 
     def _share_out(self) -> None:
-        """Hands some questions to one worker, the next to the next."""
-        turn, stream = 0, self._to_ask()
-        images: tuple[ImageRef, ...] = ()
-        size = 1  # few at first: the model waits for them
-        while some := list(itertools.islice(stream, size)):
+        """Has everything made, in blocks."""
+        left, size = self.work.requests, 1  # few at first: the model waits for them
+        while left and not self.stop.is_set():
+            n = min(size, left)
             size = min(2 * size, _HANDED, self._batch)
-            if some[0].sample.images != images:  # else their pictures are with that worker already
-                turn = (turn + 1) % len(self._workers)
-            images = some[-1].sample.images
-            self._wait_for_room(len(some))
-            self._put(self._workers[turn].hand(some), len(some))
+            left -= n
+            self._wait_for_room(n)
+            self._put(self._makers.make(n), n)
 
     def _to_ask(self) -> Iterator[Planned]:
         left = self.work.requests
@@ -407,7 +301,7 @@ class _Feeder(threading.Thread):
     @property
     def threads(self) -> int:
         """Threads that render."""
-        return len(self._workers)
+        return self._makers.threads
 
     @property
     def resting(self) -> bool:
@@ -439,7 +333,7 @@ class _Feeder(threading.Thread):
             self._waiting = False
             self._full_since = None
 
-    def _put(self, some: _Some | None, n: int) -> None:
+    def _put(self, some: Made | None, n: int) -> None:
         with self._change:
             self._ready.append(None if some is None else (some, n))
             self._lying += n
@@ -447,7 +341,7 @@ class _Feeder(threading.Thread):
             if not n or self._lying >= self._batch:
                 self._change.notify()
 
-    def _next(self) -> _Some | None:
+    def _next(self) -> Made | None:
         with self._change:
             # Waking up for every few pictures would take longer than the pictures do.
             while not (self._ready or self.stop.is_set()):
@@ -464,7 +358,7 @@ class _Feeder(threading.Thread):
                 self._change.notify()
             return some
 
-    def __iter__(self) -> Iterator[Request | _Failure]:
+    def __iter__(self) -> Iterator[Request | Failure]:
         """Yields what is ready until there is no more or `stop` is set."""
         while (some := self._next()) is not None:
             try:
@@ -485,10 +379,6 @@ def _threads() -> int:
     cores = len(os.sched_getaffinity(0))
     alone = "torch" not in sys.modules  # no model of ours computes without
     return max(1, min(_MOST_THREADS, cores if alone else cores // 2))
-
-
-def _reference(planned: Planned, image: ImageRef) -> tuple[object, ...]:
-    return planned.benchmark.root, *image.key
 
 
 def ask(
@@ -541,7 +431,24 @@ def _ask(
     progress: bool,
 ) -> tuple[int, bool]:
     """Returns how many were asked, and whether somebody stopped it."""
-    feeder = _Feeder(plan, work, renderer, max(1, model.batch_size), guard(model))
+    device = getattr(model, "computes_on", None)
+    # Memory without a name is Linux'; a daemon may have no processes of its own.
+    may_fork = hasattr(os, "memfd_create") and not multiprocessing.current_process().daemon
+    apart = device is not None and may_fork
+
+    def forked() -> None:
+        store.forget()
+        if device == "cpu":
+            os.nice(19)  # in the gaps that the model leaves
+
+    feeder = _Feeder(
+        plan,
+        work,
+        renderer,
+        max(1, model.batch_size),
+        guard(model),
+        forked=forked if apart else None,
+    )
     flying: dict[str, Row] = {}
     asked = 0
 
@@ -553,7 +460,7 @@ def _ask(
 
     def requests() -> Iterator[Request]:
         for item in feeder:
-            if isinstance(item, _Failure):
+            if isinstance(item, Failure):
                 take(item.response, Row.of(item.response), item.image)
             else:
                 flying[item.key] = Row.of(item)
@@ -563,7 +470,7 @@ def _ask(
     with (
         _Progress(work.conditions, progress) as bar,
         _stoppable(feeder.stop, bar),
-        _Cores(feeder) as cores,
+        _Cores(feeder, shared=not apart) as cores,
     ):
         feeder.start()
         try:
@@ -605,26 +512,17 @@ def _copy(plan: Plan, work: Todo, store: Store, failures: Failures) -> None:
             _keep(store, response, planned.row, failures)
 
 
-def _calm() -> bool:
-    """Keeps torch, once something has imported it, to one core in this thread.
-
-    One picture is too little work to share.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(1)
-    return torch is not None
-
-
 class _Cores:
     """Leaves cores to the renderer while it works, and gives them to the model while it rests.
 
-    More threads than cores would spin, waiting for each other.
+    More threads than cores would spin, waiting for each other. A renderer in a process of its own
+    needs none: it is content with what is left.
     """
 
-    def __init__(self, feeder: _Feeder) -> None:
+    def __init__(self, feeder: _Feeder, *, shared: bool) -> None:
         self._feeder = feeder
-        self._torch = sys.modules.get("torch")  # where it is absent, the model does without
+        # Where it is absent, the model does without.
+        self._torch = sys.modules.get("torch") if shared else None
         self._all = self._now = self._torch.get_num_threads() if self._torch else 1
 
     def __enter__(self) -> Self:

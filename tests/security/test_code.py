@@ -24,8 +24,11 @@ NETWORK: dict[str, set[str]] = {
     "httpx2": {"mmeval/models/openai.py", "mmeval/models/bare.py"},
     "huggingface_hub": {"mmeval/benchmarks/arrow.py"},  # where a specification says `hub:`
     "ray": {"mmeval/running/cluster.py"},  # where a configuration says `executor: ray`
-    # The machine's own name in the lock; the cluster; the viewer.
-    "socket": {"mmeval/store.py", "mmeval/running/cluster.py", "mmeval/viewer/server.py"},
+    # The machine's own name in the lock; the cluster; a pair between two processes; the viewer.
+    "socket": {
+        "mmeval/store.py",
+        *("mmeval/running/cluster.py", "mmeval/running/workers.py", "mmeval/viewer/server.py"),
+    },
     "webbrowser": {"mmeval/viewer/server.py"},
     **{name: set() for name in ("httpx", "requests", "urllib3", "aiohttp", "websockets")},
     **{name: set() for name in ("paramiko", "boto3", "fsspec", "urllib.request")},
