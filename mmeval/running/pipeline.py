@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -432,9 +431,7 @@ def _ask(
 ) -> tuple[int, bool]:
     """Returns how many were asked, and whether somebody stopped it."""
     device = getattr(model, "computes_on", None)
-    # Memory without a name is Linux'; a daemon may have no processes of its own.
-    may_fork = hasattr(os, "memfd_create") and not multiprocessing.current_process().daemon
-    apart = device is not None and may_fork
+    apart = device is not None and Apart.possible()
 
     def forked() -> None:
         store.forget()

@@ -239,11 +239,34 @@ class Apart:
         self._process = multiprocessing.get_context("fork").Process(target=serve, daemon=True)
         self._reader = threading.Thread(target=self._read, name="mmeval-pictures", daemon=True)
 
+    @staticmethod
+    def possible() -> bool:
+        """Whether there are forked processes (no daemon may have one) and memory without a name."""
+        if multiprocessing.current_process().daemon or not hasattr(os, "memfd_create"):
+            return False
+        try:
+            os.close(os.memfd_create("mmeval-pictures"))
+        except OSError:  # forbidden in some containers
+            return False
+        return True
+
     def start(self) -> None:
-        """Begins."""
-        with warnings.catch_warnings():  # Python 3.12 warns of the locks that are not used
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._process.start()
+        """Begins.
+
+        Raises:
+            MmevalError: There can be no more processes.
+        """
+        # What is so anyway; unsaid, tokenizers would warn at each fork.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        try:
+            with warnings.catch_warnings():  # Python 3.12 warns of the locks that are not used
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._process.start()
+        except OSError as error:
+            raise MmevalError(
+                f"no process can be started to make the pictures ({error.strerror}); raise the "
+                "limits of processes (ulimit -u) or memory"
+            ) from None
         self._theirs.close()
         self._reader.start()
 
@@ -270,20 +293,16 @@ class Apart:
         self._channel.close()
 
     def _read(self) -> None:
-        pictures: list[npt.NDArray[np.uint8]] = []
-        while (message := _receive(self._channel)) is not None:
-            text, memory = message
-            made = self._asked.popleft()
-            said = json.loads(text)
-            if "error" in said:
-                made.set_exception(_error(said))
-                continue
-            pictures = _pictures(said["pictures"], memory, pictures)
-            made.set_result([_unpacked(item, pictures) for item in said["made"]])
+        problem: Exception | None = None
+        try:
+            self._receive_all()
+        except Exception as error:  # raised again where it is waited for
+            problem = error
+            self._process.kill()
         self._process.join()
         code = self._process.exitcode or 0
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        ended: Exception = MmevalError(
+        ended: Exception = problem or MmevalError(
             f"the process that makes the pictures ended ({how}; SIGKILL often means that memory "
             "ran out); the answers are kept: run the same command again"
         )
@@ -292,14 +311,26 @@ class Apart:
             for made in self._asked:
                 made.set_exception(self._ended)
 
+    def _receive_all(self) -> None:
+        pictures: list[npt.NDArray[np.uint8]] = []
+        while (message := _receive(self._channel)) is not None:
+            text, memory = message
+            said = json.loads(text)
+            if "error" in said:
+                self._asked.popleft().set_exception(_error(said))
+                continue
+            pictures = _pictures(said["pictures"], memory, pictures)
+            made = [_unpacked(item, pictures) for item in said["made"]]
+            self._asked.popleft().set_result(made)
+
 
 _COUNT, _HEAD = struct.Struct("=I"), struct.Struct("=QQ")
 
 
 def _serve(channel: socket.socket, workers: Workers) -> None:
     """Makes requests, as many as are asked for each time, until nobody can ask any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides what Ctrl-C means
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the other process decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     import cv2
 
     cv2.setNumThreads(0)  # its threads did not come along
@@ -320,22 +351,34 @@ def _serve(channel: socket.socket, workers: Workers) -> None:
 
 def _send_all(channel: socket.socket, made: queue.SimpleQueue[Made | None]) -> None:
     before: list[npt.NDArray[np.uint8]] = []
-    while (some := made.get()) is not None:
-        try:
-            items = some.result()
-        except Exception as error:
-            said: dict[str, Any] = {"error": type(error).__name__}
-            if is_plain(error):
-                said["text"] = str(error)
-            _send(channel, said, [])
-            continue
-        pictures: list[npt.NDArray[np.uint8]] = []
-        packed = [_packed(item, pictures) for item in items]
-        known = {id(picture): number for number, picture in enumerate(before)}
-        shapes = [known.get(id(picture), picture.shape) for picture in pictures]
-        new = [picture for picture in pictures if id(picture) not in known]
-        before = pictures
-        _send(channel, {"made": packed, "pictures": shapes}, new)
+    try:
+        while (some := made.get()) is not None:
+            before = _send_made(channel, some, before)
+    except (BrokenPipeError, ConnectionResetError):  # nobody is there any more
+        os._exit(0)
+    except Exception as error:
+        # No more than its name: what it says may quote an image.
+        print(f"mmeval: {type(error).__name__} while handing pictures over", file=sys.stderr)
+        os._exit(1)
+
+
+def _send_made(
+    channel: socket.socket, some: Made, before: Sequence[npt.NDArray[np.uint8]]
+) -> list[npt.NDArray[np.uint8]]:
+    """Sends some requests, without the pictures that were sent before; returns theirs."""
+    try:
+        items = some.result()
+    except Exception as error:
+        said = {"error": type(error).__name__}
+        _send(channel, said | ({"text": str(error)} if is_plain(error) else {}), [])
+        return []
+    pictures: list[npt.NDArray[np.uint8]] = []
+    packed = [_packed(item, pictures) for item in items]
+    known = {id(picture): number for number, picture in enumerate(before)}
+    shapes = [known.get(id(picture), picture.shape) for picture in pictures]
+    new = [picture for picture in pictures if id(picture) not in known]
+    _send(channel, {"made": packed, "pictures": shapes}, new)
+    return pictures
 
 
 def _packed(
@@ -399,18 +442,14 @@ def _send(
 ) -> None:
     text = json.dumps(said).encode()
     size = sum(picture.nbytes for picture in pictures)
-    handles = []
-    if size:
-        handles = [os.memfd_create("mmeval-pictures")]
+    handles = [os.memfd_create("mmeval-pictures")] if size else []
+    try:
         for picture in pictures:
             view = np.ascontiguousarray(picture).reshape(-1).data
             while view:
                 view = view[os.write(handles[0], view) :]
-    try:
         socket.send_fds(channel, [_HEAD.pack(len(text), size)], handles)
         channel.sendall(text)
-    except OSError:  # nobody is there any more
-        os._exit(0)
     finally:
         for handle in handles:
             os.close(handle)
@@ -420,17 +459,19 @@ def _receive(channel: socket.socket) -> tuple[bytes, mmap.mmap | None] | None:
     """A message and its pictures; None at the end, however it came."""
     try:
         head, handles, _, _ = socket.recv_fds(channel, _HEAD.size, 1)
-        rest = _exactly(channel, _HEAD.size - len(head)) if head else None
-        if rest is None:
-            return None
-        length, size = _HEAD.unpack(head + rest)
-        memory = None
-        for handle in handles:
-            memory = mmap.mmap(handle, size)
-            os.close(handle)
-        text = _exactly(channel, length)
     except OSError:
         return None
+    rest = _exactly(channel, _HEAD.size - len(head)) if head else None
+    if rest is None:
+        return None
+    length, size = _HEAD.unpack(head + rest)
+    memory = None
+    for handle in handles:
+        try:
+            memory = mmap.mmap(handle, size)
+        finally:
+            os.close(handle)
+    text = _exactly(channel, length)
     return None if text is None else (text, memory)
 
 
